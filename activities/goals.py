@@ -1,0 +1,321 @@
+"""The four stages of a goal, and taking over earlier results for a rerun."""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel
+from temporalio import activity
+
+from activities.stage import StageRunner, Task
+from db.goals import (
+    insert_evaluation,
+    insert_plan,
+    insert_resolution,
+    select_clarified_goal,
+    select_evaluation,
+    select_kept_resolution,
+    select_plan,
+    update_clarified_goal,
+)
+from db.pool import Connection, Pool, acquire
+from domain.goals import (
+    ClarifiedGoal,
+    ClarifiedGoalDraft,
+    EvaluateRequest,
+    Evaluation,
+    EvaluationDraft,
+    GenerateRequest,
+    GoalContext,
+    GoalRequest,
+    Plan,
+    PlanDraft,
+    PlanRef,
+    PlanRequest,
+    PreprocessRequest,
+    Resolution,
+    ResolutionDraft,
+    TakenOver,
+    dated_plan,
+    overall_score,
+    plan_weeks,
+    quality_status,
+    wrong_weeks,
+)
+from domain.runs import STAGES, Stage
+
+
+class GoalActivities:
+    """The stages of GoalGenerationWorkflow; each stores its result before it returns it."""
+
+    def __init__(self, pool: Pool, stages: StageRunner) -> None:
+        self._pool = pool
+        self._stages = stages
+
+    @activity.defn
+    async def preprocess(self, request: PreprocessRequest) -> ClarifiedGoal:
+        """Clarify a raw goal, or refuse it."""
+        trace_id = request.run.trace_id
+
+        async def keep(conn: Connection, draft: ClarifiedGoalDraft) -> ClarifiedGoal:
+            goal = ClarifiedGoal(**draft.model_dump(), trace_id=trace_id)
+            return await update_clarified_goal(conn, goal)
+
+        return await self._stages.run(
+            Task(
+                stage="preprocess",
+                span="preprocessing_stage",
+                call="llm_call_preprocess",
+                doing="Clarifying the goal",
+                schema=ClarifiedGoalDraft,
+                run=request.run,
+                prompt=request.prompt,
+                data={
+                    "goal": request.goal,
+                    "locale": request.locale,
+                    "context": _context(request.context),
+                    "today": request.today.isoformat(),
+                },
+                input=_input(request),
+                keep=keep,
+                said=_said_of_goal,
+            )
+        )
+
+    @activity.defn
+    async def generate(self, request: GenerateRequest) -> Resolution:
+        """Write a resolution, or write it again with the evaluator's suggestions."""
+        trace_id = request.run.trace_id
+        resolution_id = uuid5(trace_id, f"resolution/{request.draft}")
+
+        async def keep(conn: Connection, draft: ResolutionDraft) -> Resolution:
+            resolution = Resolution(
+                **draft.model_dump(), resolution_id=resolution_id, draft=request.draft
+            )
+            return await insert_resolution(conn, trace_id, resolution)
+
+        return await self._stages.run(
+            Task(
+                stage="generate",
+                span="generation_stage",
+                call="llm_call_generation",
+                doing="Writing the resolution" if request.draft == 1 else "Revising the resolution",
+                schema=ResolutionDraft,
+                run=request.run,
+                prompt=request.prompt,
+                data={
+                    "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
+                    "locale": request.locale,
+                    "context": _context(request.context),
+                    "today": request.today.isoformat(),
+                    "weeks": str(_weeks(request.goal, request.context, request.today)),
+                    "revision": _revision(request),
+                },
+                input=_input(request),
+                keep=keep,
+                said=_said_of_resolution,
+            )
+        )
+
+    @activity.defn
+    async def evaluate(self, request: EvaluateRequest) -> Evaluation:
+        """Score a resolution on four dimensions; the overall score is Rein's own arithmetic."""
+        trace_id, resolution_id = request.run.trace_id, request.resolution.resolution_id
+
+        async def keep(conn: Connection, draft: EvaluationDraft) -> Evaluation:
+            overall = overall_score(draft)
+            evaluation = Evaluation(
+                **draft.model_dump(),
+                evaluation_id=uuid5(trace_id, f"evaluation/{resolution_id}"),
+                resolution_id=resolution_id,
+                overall=overall,
+                status=quality_status(overall),
+            )
+            return await insert_evaluation(conn, trace_id, evaluation)
+
+        return await self._stages.run(
+            Task(
+                stage="evaluate",
+                span="evaluation_stage",
+                call="llm_call_evaluation",
+                doing="Scoring the resolution",
+                schema=EvaluationDraft,
+                run=request.run,
+                prompt=request.prompt,
+                data={
+                    "resolution": _json(request.resolution, ResolutionDraft),
+                    "locale": request.locale,
+                },
+                input=_input(request),
+                keep=keep,
+                said=_said_of_evaluation,
+            )
+        )
+
+    @activity.defn
+    async def plan(self, request: PlanRequest) -> PlanRef:
+        """Plan the weeks; the dates are Rein's own arithmetic."""
+        trace_id, resolution_id = request.run.trace_id, request.resolution.resolution_id
+        weeks = _weeks(request.goal, request.context, request.today)
+
+        async def keep(conn: Connection, draft: PlanDraft) -> Plan:
+            plan = dated_plan(
+                draft,
+                plan_id=uuid5(trace_id, f"plan/{resolution_id}"),
+                resolution_id=resolution_id,
+                starts_on=request.today,
+            )
+            return await insert_plan(conn, trace_id, plan)
+
+        plan = await self._stages.run(
+            Task(
+                stage="plan",
+                span="planning_stage",
+                call="llm_call_planning",
+                doing="Planning the weeks",
+                schema=PlanDraft,
+                run=request.run,
+                prompt=request.prompt,
+                data={
+                    "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
+                    "resolution": _json(request.resolution, ResolutionDraft),
+                    "locale": request.locale,
+                    "context": _context(request.context),
+                    "today": request.today.isoformat(),
+                    "weeks": str(weeks),
+                },
+                input=_input(request),
+                keep=keep,
+                said=_said_of_plan,
+                check=lambda draft: wrong_weeks(draft, weeks),
+            )
+        )
+        return _plan_ref(plan)
+
+    @activity.defn
+    async def take_over(self, request: GoalRequest) -> TakenOver:
+        """Copy into a rerun what the earlier run made before the stage it starts from."""
+        if request.rerun is None:
+            return TakenOver()
+        redo = _redone(request.rerun.from_stage)
+        source, trace_id = request.rerun.source_trace_id, request.trace_id
+        async with acquire(self._pool) as conn, conn.transaction():
+            goal = None if "preprocess" in redo else await _copy_goal(conn, source, trace_id)
+            if "generate" in redo:
+                return TakenOver(goal=goal)
+            old = await select_kept_resolution(conn, source)
+            if old is None:
+                return TakenOver(goal=goal)
+            resolution = await _copy_resolution(conn, old, trace_id)
+            return TakenOver(
+                goal=goal,
+                resolution=resolution,
+                evaluation=None
+                if "evaluate" in redo
+                else await _copy_evaluation(conn, source, old, resolution, trace_id),
+                plan=None
+                if "plan" in redo
+                else await _copy_plan(conn, source, old, resolution, trace_id),
+            )
+
+
+def _redone(from_stage: Stage) -> set[Stage]:
+    """Evaluate and plan stand side by side, so doing one of them again leaves the other alone."""
+    if from_stage in ("evaluate", "plan"):
+        return {from_stage}
+    return set(STAGES[STAGES.index(from_stage) :])
+
+
+async def _copy_goal(conn: Connection, source: UUID, trace_id: UUID) -> ClarifiedGoal | None:
+    goal = await select_clarified_goal(conn, source)
+    if goal is None:
+        return None
+    return await update_clarified_goal(conn, goal.model_copy(update={"trace_id": trace_id}))
+
+
+async def _copy_resolution(conn: Connection, old: Resolution, trace_id: UUID) -> Resolution:
+    copy = old.model_copy(update={"resolution_id": uuid5(trace_id, "resolution/1"), "draft": 1})
+    return await insert_resolution(conn, trace_id, copy)
+
+
+async def _copy_evaluation(
+    conn: Connection, source: UUID, old: Resolution, new: Resolution, trace_id: UUID
+) -> Evaluation | None:
+    evaluation = await select_evaluation(conn, source, old.resolution_id)
+    if evaluation is None:
+        return None
+    ids = {
+        "evaluation_id": uuid5(trace_id, f"evaluation/{new.resolution_id}"),
+        "resolution_id": new.resolution_id,
+    }
+    return await insert_evaluation(conn, trace_id, evaluation.model_copy(update=ids))
+
+
+async def _copy_plan(
+    conn: Connection, source: UUID, old: Resolution, new: Resolution, trace_id: UUID
+) -> PlanRef | None:
+    plan = await select_plan(conn, source, old.resolution_id)
+    if plan is None:
+        return None
+    ids = {
+        "plan_id": uuid5(trace_id, f"plan/{new.resolution_id}"),
+        "resolution_id": new.resolution_id,
+    }
+    return _plan_ref(await insert_plan(conn, trace_id, plan.model_copy(update=ids)))
+
+
+def _plan_ref(plan: Plan) -> PlanRef:
+    return PlanRef(
+        plan_id=plan.plan_id,
+        resolution_id=plan.resolution_id,
+        weeks=len(plan.weeks),
+        ends_on=plan.ends_on,
+    )
+
+
+def _weeks(goal: ClarifiedGoal, context: GoalContext, today: date) -> int:
+    return plan_weeks(today, context.deadline or goal.deadline)
+
+
+def _context(context: GoalContext) -> str:
+    given = context.model_dump(mode="json", exclude_none=True)
+    return "\n".join(f"{name}: {value}" for name, value in given.items()) or "none given"
+
+
+def _json(model: BaseModel, as_draft: type[BaseModel]) -> str:
+    """The part of one of our models that the model wrote, without our ids."""
+    return model.model_dump_json(include=set(as_draft.model_fields))
+
+
+def _input(request: BaseModel) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude={"run", "prompt"}, exclude_none=True)
+
+
+def _revision(request: GenerateRequest) -> str:
+    if request.rejected is None:
+        return ""
+    suggestions = "\n".join(f"- {suggestion}" for suggestion in request.suggestions)
+    return f"{_json(request.rejected, ResolutionDraft)}\n\nSuggestions:\n{suggestions}"
+
+
+def _said_of_goal(goal: ClarifiedGoal) -> tuple[str, dict[str, Any]]:
+    if goal.verdict != "goal":
+        return f"Refused: {goal.refusal_reason}", {"verdict": goal.verdict}
+    return goal.clarified_goal, {"category": goal.category}
+
+
+def _said_of_resolution(resolution: Resolution) -> tuple[str, dict[str, Any]]:
+    return resolution.title, {"resolution_id": resolution.resolution_id, "draft": resolution.draft}
+
+
+def _said_of_evaluation(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
+    scores = {name: dimension.score for name, dimension in evaluation.scores().items()}
+    said = f"{evaluation.overall}/10 {evaluation.status}"
+    return said, {"overall": evaluation.overall, **scores}
+
+
+def _said_of_plan(plan: Plan) -> tuple[str, dict[str, Any]]:
+    tasks = sum(len(week.tasks) for week in plan.weeks)
+    said = f"{len(plan.weeks)} weeks, {tasks} tasks, until {plan.ends_on}"
+    return said, {"plan_id": plan.plan_id, "weeks": len(plan.weeks), "tasks": tasks}

@@ -1,0 +1,1 @@
+"""All SQL: one function per statement, connection first, model out; no transaction opened here."""

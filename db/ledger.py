@@ -1,0 +1,94 @@
+"""The spend ledger: reserve before the call, store the raw answer and settle after it."""
+
+from uuid import UUID
+
+from asyncpg import Record
+
+from db.pool import Connection
+from domain.runs import Stage, Usage
+from domain.spend import PaidCall, Reservation, Settlement
+
+
+async def insert_reservation(conn: Connection, reservation: Reservation) -> None:
+    """Note a call before it is made; one that an earlier attempt never settled becomes unknown."""
+    await conn.execute(
+        """
+        WITH lost AS (
+            UPDATE llm_calls SET state = 'unknown', finished_at = now()
+             WHERE trace_id = $2 AND stage = $3 AND state = 'reserved' AND attempt < $5
+               AND request_sha256 = $4
+        )
+        INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, repair, model,
+                               prompt_stage, prompt_version, reserved_usd, started_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ON CONFLICT (call_id) DO NOTHING
+        """,
+        reservation.call_id,
+        reservation.trace_id,
+        reservation.stage,
+        reservation.request_sha256,
+        reservation.attempt,
+        reservation.repair,
+        reservation.model,
+        reservation.prompt.stage,
+        reservation.prompt.version,
+        reservation.reserved_usd,
+        reservation.started_at,
+    )
+
+
+async def settle_call(conn: Connection, settlement: Settlement) -> None:
+    """Store the raw answer (or why there is none), the tokens and the cost of a reserved call."""
+    await conn.execute(
+        """
+        UPDATE llm_calls
+           SET state = $12, finished_at = $2, input_tokens = $3, output_tokens = $4,
+               thought_tokens = $5,
+               cached_tokens = $6, cost_usd = $7, model_version = $8, answer = $9,
+               finish_reason = $10, error_code = $11
+         WHERE call_id = $1
+        """,
+        settlement.call_id,
+        settlement.finished_at,
+        settlement.usage.input_tokens,
+        settlement.usage.output_tokens,
+        settlement.usage.thought_tokens,
+        settlement.usage.cached_tokens,
+        settlement.cost_usd,
+        settlement.model_version,
+        settlement.answer,
+        settlement.finish_reason,
+        settlement.error_code,
+        settlement.state,
+    )
+
+
+_PAID_COLUMNS = """call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
+                   thought_tokens, cached_tokens, cost_usd, answer"""
+
+
+def _paid_call(row: Record) -> PaidCall:
+    fields = dict(row)
+    return PaidCall(
+        usage=Usage(**{name: fields.pop(name) for name in Usage.model_fields}),
+        **fields,
+    )
+
+
+async def select_paid_call(
+    conn: Connection, trace_id: UUID, stage: Stage, request_sha256: str
+) -> PaidCall | None:
+    """The stored answer to exactly this request of this run, if it was paid for already."""
+    row = await conn.fetchrow(
+        f"""
+        SELECT {_PAID_COLUMNS}
+          FROM llm_calls
+         WHERE trace_id = $1 AND stage = $2 AND request_sha256 = $3 AND state = 'answered'
+         ORDER BY finished_at
+         LIMIT 1
+        """,  # noqa: S608 - the columns are a constant
+        trace_id,
+        stage,
+        request_sha256,
+    )
+    return None if row is None else _paid_call(row)

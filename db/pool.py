@@ -1,0 +1,135 @@
+"""The way to PostgreSQL: a pool with a jsonb codec, and a listener that outlives its connection."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from pydantic_core import from_json, to_json
+
+from domain.errors import Unavailable
+
+log = structlog.get_logger()
+
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection | PoolConnectionProxy
+
+ACQUIRE_TIMEOUT_S = 2
+COMMAND_TIMEOUT_S = 10
+# A listening connection that is silent is asked this often whether it still lives.
+LISTEN_CHECK_S = 15
+LISTEN_RETRY_S = 1
+
+# 08 connection, 40 rolled back, 53 out of resources, 57P operator, 25006 a standby after fail-over:
+# the same transaction may succeed later. TimeoutError: the command timeout, or no free connection.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+async def connect(url: str, *, size: int, name: str = "rein") -> Pool:
+    """A pool of at most `size` connections. It is empty at first, so that a process starts while
+    PostgreSQL is away; it heals by itself when PostgreSQL is back."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=300,
+        command_timeout=COMMAND_TIMEOUT_S,
+        timeout=ACQUIRE_TIMEOUT_S,
+        server_settings={"application_name": name},
+        init=_teach_jsonb,
+    )
+
+
+@asynccontextmanager
+async def acquire(pool: Pool) -> AsyncIterator[Connection]:
+    """Borrow a connection. Inside, do nothing but talk to PostgreSQL.
+
+    Raises Unavailable when PostgreSQL is away, also for a statement in the middle of the block.
+    """
+    conn: PoolConnectionProxy | None = None
+    try:
+        conn = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        yield conn
+    except _AWAY as error:
+        raise _away(error) from error
+    except asyncpg.InterfaceError as error:
+        # What asyncpg says of a pool being closed, and of ROLLBACK on a connection that was lost.
+        if conn is None or conn.is_closed():
+            raise _away(error) from error
+        raise
+    finally:
+        if conn is not None:
+            await pool.release(conn)
+
+
+async def listen(
+    url: str, channel: str, on_notify: Callable[[str], None], on_connected: Callable[[bool], None]
+) -> None:
+    """Hear a channel until cancelled, over one connection that is made again when it is lost.
+
+    `on_connected(True)` is called each time that it hears again, so that what was said meanwhile
+    can be read from the rows; `on_connected(False)` when it stops hearing.
+    """
+    while True:
+        try:
+            await _hear(url, channel, on_notify, on_connected)
+        except (*_AWAY, asyncpg.InterfaceError) as error:
+            log.warning("listen_lost", channel=channel, error=type(error).__name__)
+        on_connected(False)
+        await asyncio.sleep(LISTEN_RETRY_S)
+
+
+async def _hear(
+    url: str, channel: str, on_notify: Callable[[str], None], on_connected: Callable[[bool], None]
+) -> None:
+    conn = await asyncpg.connect(
+        url,
+        timeout=ACQUIRE_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings={"application_name": f"rein listening to {channel}"},
+    )
+    lost = asyncio.Event()
+    try:
+        conn.add_termination_listener(lambda _: lost.set())
+        await conn.add_listener(channel, lambda *said: on_notify(str(said[-1])))
+        on_connected(True)
+        while not lost.is_set():
+            try:
+                await asyncio.wait_for(lost.wait(), LISTEN_CHECK_S)
+            except TimeoutError:
+                await conn.execute("SELECT 1")
+    finally:
+        conn.terminate()
+
+
+async def _teach_jsonb(conn: Connection) -> None:
+    """Write jsonb from all that pydantic can serialise (models, UUID, Decimal, dates)."""
+
+    def encode(value: Any) -> bytes:
+        return b"\x01" + to_json(value)
+
+    def decode(data: bytes) -> Any:
+        return from_json(data[1:])
+
+    await conn.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=encode, decoder=decode, format="binary"
+    )
+
+
+def _away(error: BaseException) -> Unavailable:
+    return Unavailable(
+        f"PostgreSQL did not answer in time or refused ({type(error).__name__})",
+        cure="send the same request again in a moment, with the same Idempotency-Key if it had one",
+        retry_after=1,
+    )

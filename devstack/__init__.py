@@ -1,0 +1,1 @@
+"""The development stack: everything Rein needs around it, on one machine, from wheels alone."""

@@ -1,0 +1,70 @@
+"""The append-only ledger: one JSON line for every call that was served, refused or abandoned."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from devstack.gemini.protocol import Ask, Json, Usage
+
+
+class Ledger:
+    """Lines go to the file before the answer leaves, so the file is what the provider would bill."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.recent: deque[Json] = deque(maxlen=40)
+        self._last = max((line["n"] for line in self.lines()), default=0)
+        self._file = path.open("a", encoding="utf-8")
+
+    def next(self) -> int:
+        """The number of a call that has just arrived; numbers go on across restarts."""
+        self._last += 1
+        return self._last
+
+    def write(
+        self,
+        n: int,
+        *,
+        stage: str,
+        ask: Ask,
+        key: str,
+        status: int,
+        served: bool,
+        usage: Usage,
+        fault: str | None,
+    ) -> None:
+        """`served` is true when an answer was made, and so would be billed, whether or not it arrives."""
+        line: Json = {
+            "n": n,
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "stage": stage,
+            "model": ask.model.name,
+            "key": key[-4:],
+            "prompt_tokens": usage.prompt,
+            "candidates_tokens": usage.candidates,
+            "thoughts_tokens": usage.thoughts,
+            "fault": fault,
+            "status": status,
+            "served": served,
+            "sha256": ask.sha256,
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self.recent.append(line)
+
+    def lines(self, since: int = 0) -> Iterator[Json]:
+        """Every whole line with n > since. A last line torn by a kill is passed over."""
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as file:
+            for text in file:
+                if text.endswith("\n"):
+                    line: Json = json.loads(text)
+                    if line["n"] > since:
+                        yield line
+
+    def close(self) -> None:
+        self._file.close()

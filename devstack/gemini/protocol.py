@@ -1,0 +1,252 @@
+"""Gemini's wire format: requests taken apart, answers and errors put together."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+SUFFIX = "-local-stand-in"
+JSON_TYPE = b"application/json; charset=UTF-8"
+HTML_TYPE = b"text/html; charset=UTF-8"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `models.get` says about a model. `dynamic` means it thinks unless told not to."""
+
+    name: str
+    title: str
+    output_limit: int
+    thinks: bool = False
+    dynamic: bool = False
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("gemini-2.0-flash", "Gemini 2.0 Flash", 8192),
+        Model("gemini-2.0-flash-lite", "Gemini 2.0 Flash-Lite", 8192),
+        Model("gemini-2.5-flash", "Gemini 2.5 Flash", 65536, thinks=True, dynamic=True),
+        Model("gemini-2.5-flash-lite", "Gemini 2.5 Flash-Lite", 65536, thinks=True),
+        Model("gemini-2.5-pro", "Gemini 2.5 Pro", 65536, thinks=True, dynamic=True),
+    )
+}
+
+STATUS_WORDS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class BadRequest(Exception):
+    """The request is one that Gemini refuses. Carries the HTTP status."""
+
+    def __init__(self, code: int, message: str, details: list[Json] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request for content, in Python's words."""
+
+    model: Model
+    system: str
+    user: str
+    schema: Json | None
+    wants_json: bool
+    max_tokens: int
+    thinking: int | None
+    prompt_tokens: int
+    sha256: str
+
+
+def count_tokens(text: str) -> int:
+    """About four characters a token, which is what Gemini's own documentation says of English."""
+    return (len(text) + 3) // 4
+
+
+def error_body(code: int, message: str, details: list[Json] | None = None) -> bytes:
+    error: Json = {"code": code, "message": message, "status": STATUS_WORDS.get(code, "UNKNOWN")}
+    if details:
+        error["details"] = details
+    return json.dumps({"error": error}, indent=2).encode()
+
+
+def error_info(reason: str) -> Json:
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": {"service": "generativelanguage.googleapis.com"},
+    }
+
+
+def find_model(name: str) -> Model:
+    model = MODELS.get(name)
+    if model is None:
+        raise BadRequest(
+            404,
+            f"models/{name} is not found for API version v1, or is not supported for "
+            "generateContent. Call ListModels to see the list of available models and their "
+            "supported methods.",
+        )
+    return model
+
+
+def either(data: Json, camel: str, snake: str) -> Any:
+    """Gemini takes both spellings, and google-genai sends a mixture of them."""
+    value = data.get(camel)
+    return data.get(snake) if value is None else value
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, dict):
+        return []
+    parts = content.get("parts") or []
+    found = parts if isinstance(parts, list) else [parts]
+    return [str(part["text"]) for part in found if isinstance(part, dict) and "text" in part]
+
+
+def parse_contents(data: Json) -> tuple[str, str]:
+    """(system text, user text).
+
+    Raises:
+        BadRequest: 400, when there are no contents.
+    """
+    contents = data.get("contents")
+    if isinstance(contents, dict):
+        contents = [contents]
+    if not isinstance(contents, list) or not contents:
+        raise BadRequest(400, "* GenerateContentRequest.contents: contents is not specified")
+    user = [
+        text
+        for content in contents
+        if not isinstance(content, dict) or content.get("role") != "model"
+        for text in _texts(content)
+    ]
+    if not user:
+        raise BadRequest(
+            400,
+            "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty.",
+        )
+    system = _texts(either(data, "systemInstruction", "system_instruction"))
+    return "\n".join(system), "\n".join(user)
+
+
+def parse_json(body: bytes) -> Json:
+    """The body as an object.
+
+    Raises:
+        BadRequest: 400, as Gemini words it.
+    """
+    try:
+        data = json.loads(body)
+    except ValueError as error:
+        raise BadRequest(400, "Invalid JSON payload received. Unexpected token.") from error
+    if not isinstance(data, dict):
+        raise BadRequest(400, "Invalid JSON payload received. Root element must be a message.")
+    return data
+
+
+def parse_ask(model: Model, body: bytes) -> Ask:
+    """Take a generateContent body apart.
+
+    Raises:
+        BadRequest: for what Gemini refuses too.
+    """
+    data = parse_json(body)
+    system, user = parse_contents(data)
+    config = either(data, "generationConfig", "generation_config") or {}
+    schema = either(config, "responseJsonSchema", "response_json_schema") or either(
+        config, "responseSchema", "response_schema"
+    )
+    thinking = either(config, "thinkingConfig", "thinking_config") or {}
+    budget = either(thinking, "thinkingBudget", "thinking_budget")
+    if budget == 0 and model.name == "gemini-2.5-pro":
+        raise BadRequest(400, "Budget 0 is invalid. This model only works in thinking mode.")
+    max_tokens = either(config, "maxOutputTokens", "max_output_tokens") or model.output_limit
+    mime = either(config, "responseMimeType", "response_mime_type")
+    return Ask(
+        model=model,
+        system=system,
+        user=user,
+        schema=schema if isinstance(schema, dict) else None,
+        wants_json=mime == "application/json",
+        max_tokens=min(int(max_tokens), model.output_limit),
+        thinking=budget,
+        prompt_tokens=count_tokens(system) + count_tokens(user),
+        sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
+def thought_tokens(ask: Ask) -> int:
+    """How much it 'thinks': bounded by the budget, and counted against the output limit as Gemini does."""
+    if not ask.model.thinks or ask.thinking == 0:
+        return 0
+    if ask.thinking is None and not ask.model.dynamic:
+        return 0
+    wish = 64 + ask.prompt_tokens // 4
+    return min(wish, ask.thinking) if ask.thinking and ask.thinking > 0 else wish
+
+
+@dataclass(frozen=True)
+class Usage:
+    prompt: int
+    candidates: int = 0
+    thoughts: int = 0
+
+    def wire(self) -> Json:
+        usage: Json = {"promptTokenCount": self.prompt}
+        if self.candidates:
+            usage["candidatesTokenCount"] = self.candidates
+        usage["totalTokenCount"] = self.prompt + self.candidates + self.thoughts
+        usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": self.prompt}]
+        if self.thoughts:
+            usage["thoughtsTokenCount"] = self.thoughts
+        return usage
+
+
+def answer_body(ask: Ask, candidate: Json | None, usage: Usage, **more: object) -> Json:
+    """A GenerateContentResponse. `candidate` is None when the prompt itself was blocked."""
+    body: Json = {} if candidate is None else {"candidates": [{**candidate, "index": 0}]}
+    body.update(more)
+    body["usageMetadata"] = usage.wire()
+    body["modelVersion"] = ask.model.name + SUFFIX
+    body["responseId"] = ask.sha256[:22]
+    return body
+
+
+def text_candidate(text: str, finish: str = "STOP") -> Json:
+    return {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": finish}
+
+
+def model_json(model: Model) -> Json:
+    return {
+        "name": f"models/{model.name}",
+        "version": "local-stand-in",
+        "displayName": f"{model.title} (local stand-in)",
+        "description": "Answers are made by rules on this machine; no language model is asked.",
+        "inputTokenLimit": 1_048_576,
+        "outputTokenLimit": model.output_limit,
+        "supportedGenerationMethods": ["generateContent", "countTokens"],
+        "temperature": 1,
+        "topP": 0.95,
+        "topK": 64,
+        "maxTemperature": 2,
+        **({"thinking": True} if model.thinks else {}),
+    }

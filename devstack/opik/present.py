@@ -1,0 +1,167 @@
+"""How values look to people: durations, money, ages, stars, words."""
+
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic_core import from_json
+
+from devstack.opik.rules import PICO, from_us, now_us
+
+Quality = Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
+STATUSES: dict[str, tuple[str, str]] = {
+    "success": ("✓", "Success"),
+    "partial": ("◐", "Partial"),
+    "running": ("●", "Running"),
+    "refused": ("⊘", "Refused"),
+    "failed": ("✕", "Failed"),
+    "cancelled": ("■", "Cancelled"),
+    "terminated": ("■", "Terminated"),
+    "timed_out": ("◷", "Timed out"),
+}
+# Enough to read any answer whole; more than this is a download, not a page.
+LONGEST_TEXT = 20_000
+MOST_ITEMS = 200
+
+
+def status_icon(status: str) -> str:
+    """A sign for a status; never the only carrier of its meaning."""
+    return STATUSES.get(status, ("○", ""))[0]
+
+
+def status_word(status: str) -> str:
+    """A status as a word."""
+    return STATUSES.get(status, ("", status.replace("_", " ").capitalize()))[1]
+
+
+def duration(us: int | None) -> str:
+    """Microseconds as people say it: 3.2 s, 48 ms, 4 min 5 s."""
+    if us is None:
+        return "–"
+    if us < 0:
+        return "0 ms"
+    seconds = us / 1e6
+    if seconds < 0.0995:
+        return f"{us / 1000:.0f} ms" if us >= 1000 else f"{us / 1000:.1f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s" if seconds >= 0.995 else f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
+
+
+def money(pico: int | None) -> str:
+    """Whole 1e-12 dollars with as many digits as the amount needs."""
+    if pico is None:
+        return "–"
+    usd = pico / PICO
+    if usd == 0:
+        return "$0"
+    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.{4 if usd >= 0.01 else 6}f}"
+
+
+def age(us: int) -> str:
+    """How long ago, in words."""
+    seconds = (now_us() - us) / 1e6
+    if seconds < 60:
+        return "Just now"
+    for limit, unit, word in ((3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_400, "d")):
+        if seconds < limit:
+            return f"{int(seconds // unit)} {word} ago"
+    return from_us(us)[:10]
+
+
+def moment(us: int | None) -> str:
+    """A time in full, UTC."""
+    return "–" if us is None else from_us(us)[:19].replace("T", " ") + " UTC"
+
+
+def number(value: float | None) -> str:
+    """A whole number with separators."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def score(value: float | None) -> str:
+    """A score without needless zeros: 8.2, 8, 7.5."""
+    return "N/A" if value is None else f"{value:.1f}".removesuffix(".0")
+
+
+def size(count: float) -> str:
+    """Bytes in units."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GB"
+
+
+def quality(overall: float) -> Quality:
+    """The status word of an overall score of 0 to 10."""
+    if overall >= 9:
+        return "EXCELLENT"
+    if overall >= 7.5:
+        return "GOOD QUALITY"
+    return "FAIR" if overall >= 6 else "NEEDS WORK"
+
+
+def links(metadata: object) -> list[tuple[str, str]]:
+    """Label and address of every `…_url` key that really is a web address."""
+    if not isinstance(metadata, Mapping):
+        return []
+    found = []
+    for key, value in metadata.items():
+        if key.endswith("_url") and isinstance(value, str) and is_web(value):
+            found.append((key.removesuffix("_url").replace("_", " ").capitalize(), value))
+    return found
+
+
+def is_web(address: str) -> bool:
+    """Whether an address may become a link: http and https only, with a host."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
+def parsed(text: object) -> object:
+    """The value of a text that is JSON itself, else None."""
+    if not isinstance(text, str) or text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        value: object = from_json(text)
+    except ValueError:
+        return None
+    return value
+
+
+def brief(value: object, limit: int = 90) -> str:
+    """One line of a value, to stand beside a folded heading."""
+    if isinstance(value, Mapping):
+        text = " · ".join(f"{k}: {brief(v, 40)}" for k, v in list(value.items())[:4])
+    elif isinstance(value, list):
+        text = f"{len(value)} items"
+    else:
+        text = " ".join(str(value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+FILTERS = {
+    "status_icon": status_icon,
+    "status_word": status_word,
+    "duration": duration,
+    "money": money,
+    "age": age,
+    "moment": moment,
+    "number": number,
+    "score": score,
+    "size": size,
+    "quality": quality,
+    "links": links,
+    "parsed": parsed,
+    "brief": brief,
+}

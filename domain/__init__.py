@@ -1,0 +1,1 @@
+"""What Rein talks about: pydantic models and pure rules. No I/O, no clock."""

@@ -1,0 +1,107 @@
+"""A run: one workflow, one trace, one row. What every kind of run has in common."""
+
+import hashlib
+import hmac
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RunKind = Literal["goal_generation"]
+Stage = Literal["preprocess", "generate", "evaluate", "plan"]
+STAGES: tuple[Stage, ...] = ("preprocess", "generate", "evaluate", "plan")
+
+RunStatus = Literal[
+    "accepted",
+    "running",
+    "success",
+    "partial",
+    "refused",
+    "failed",
+    "cancelled",
+    "terminated",
+    "timed_out",
+]
+FINAL_STATUSES: frozenset[RunStatus] = frozenset(
+    ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
+)
+
+TRACE_NAMES: dict[RunKind, str] = {"goal_generation": "goal_generation_pipeline"}
+
+
+class Message(BaseModel):
+    """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class PromptRef(Message):
+    """Names the exact words used: a prompt's stage, its version and the hash of its text."""
+
+    stage: str
+    version: int = Field(ge=1)
+    sha256: str
+
+
+class Manifest(Message):
+    """What a run is made with; fixed when the run is accepted and never changed afterwards."""
+
+    model: str
+    prompts: dict[Stage, PromptRef]
+    quality_threshold: float = Field(ge=0, le=10)
+
+
+class RunRef(Message):
+    """What every stage needs to know about the run it works for."""
+
+    trace_id: UUID
+    model: str
+
+
+class Usage(Message):
+    """Tokens of one model call. Thinking tokens are billed as output; cached ones are input."""
+
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    thought_tokens: int = Field(default=0, ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens + self.thought_tokens
+
+
+RunEventKind = Literal[
+    "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
+]
+
+
+class RunEvent(Message):
+    """One line of a run's progress. `seq` counts from 1 without gaps within a run."""
+
+    trace_id: UUID
+    seq: int
+    kind: RunEventKind
+    stage: Stage | None
+    message: str
+    data: dict[str, object]
+    at: datetime
+
+
+def workflow_id(kind: RunKind, trace_id: UUID) -> str:
+    """`<kind>-<trace_id>`: copy either id from any screen into any other."""
+    return f"{kind}-{trace_id}"
+
+
+def pseudonym(user_id: str, key: str) -> str:
+    """A stable name for a user that says nothing about the person (HMAC-SHA-256, 16 hex digits)."""
+    return "u-" + hmac.new(key.encode(), user_id.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def traced_run(workflow_id: str) -> UUID | None:
+    """The trace id at the end of a run's workflow id; None for workflows that are no runs."""
+    try:
+        return UUID(workflow_id[-36:])
+    except ValueError:
+        return None

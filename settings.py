@@ -1,0 +1,131 @@
+"""The only reader of the environment: one frozen, typed Settings, for the process roots alone."""
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting, its variable, its default. `.env.example` is generated from this class."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_file=".env", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    # PostgreSQL
+    database_url: str = Field(
+        default="postgresql://rein@127.0.0.1:5433/rein",
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL 15 or newer; no extension is needed",
+    )
+    database_pool: int = Field(
+        default=10, ge=2, validation_alias="REIN_DATABASE_POOL", description="Connections a process"
+    )
+
+    # Temporal (TLS and keys: the usual TEMPORAL_* variables, read by the SDK's envconfig)
+    temporal_address: str = Field(
+        default="127.0.0.1:7233", validation_alias="TEMPORAL_ADDRESS", description="Frontend"
+    )
+    temporal_namespace: str = Field(
+        default="default", validation_alias="TEMPORAL_NAMESPACE", description="Namespace"
+    )
+    temporal_ui_url: str = Field(
+        default="http://127.0.0.1:8233",
+        validation_alias="TEMPORAL_UI_URL",
+        description="For links into the Temporal UI",
+    )
+    task_queue: str = Field(
+        default="rein", validation_alias="REIN_TASK_QUEUE", description="Workflows and activities"
+    )
+
+    # Gemini
+    gemini_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        description="Without it, `make run` starts a local stand-in",
+    )
+    gemini_base_url: str | None = Field(
+        default=None,
+        validation_alias="GEMINI_BASE_URL",
+        description="Another address than Google's; the stand-in sets it",
+    )
+    model: str = Field(
+        default="gemini-2.0-flash",
+        validation_alias="REIN_MODEL",
+        description="The model of new runs",
+    )
+    model_timeout_s: float = Field(
+        default=60,
+        gt=0,
+        validation_alias="REIN_MODEL_TIMEOUT_S",
+        description="The longest one model call may take",
+    )
+    quality_threshold: float = Field(
+        default=6,
+        ge=0,
+        le=10,
+        validation_alias="REIN_QUALITY_THRESHOLD",
+        description="Below it a resolution is revised once",
+    )
+
+    # Opik (its own names)
+    opik_url: str = Field(
+        default="http://127.0.0.1:5173/api",
+        validation_alias="OPIK_URL_OVERRIDE",
+        description="Opik's API",
+    )
+    opik_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="OPIK_API_KEY",
+        description="For Comet's cloud; none for a local one",
+    )
+    opik_workspace: str = Field(
+        default="default", validation_alias="OPIK_WORKSPACE", description="Workspace"
+    )
+    opik_project: str = Field(
+        default="rein-ai-coaching",
+        validation_alias="OPIK_PROJECT_NAME",
+        description="Project of all traces",
+    )
+    opik_ui_url: str = Field(
+        default="http://127.0.0.1:5173",
+        validation_alias="OPIK_UI_URL",
+        description="For links into Opik's pages",
+    )
+    trace_text: Literal["full", "redacted", "none"] = Field(
+        default="full",
+        validation_alias="REIN_TRACE_TEXT",
+        description="How much personal text goes to Opik",
+    )
+
+    # Rein itself
+    environment: str = Field(
+        default="local", validation_alias="REIN_ENVIRONMENT", description="Stands on every trace"
+    )
+    public_url: str = Field(
+        default="http://127.0.0.1:8000",
+        validation_alias="REIN_PUBLIC_URL",
+        description="For links back to this API",
+    )
+    notice: str = Field(
+        default="",
+        validation_alias="REIN_NOTICE",
+        description="A sentence shown on every page and trace, e.g. of a stand-in",
+    )
+    pseudonym_key: SecretStr = Field(
+        default=SecretStr("rein-local"),
+        validation_alias="REIN_PSEUDONYM_KEY",
+        description="Keys the pseudonyms of users in Temporal and Opik; set your own, keep it",
+    )
+    max_cached_workflows: int = Field(
+        default=1000,
+        ge=0,
+        validation_alias="REIN_MAX_CACHED_WORKFLOWS",
+        description="0 replays every workflow task from its history: for tests",
+    )
+    worker_metrics: str = Field(
+        default="",
+        validation_alias="REIN_WORKER_METRICS",
+        description="host:port for the worker's Prometheus page",
+    )

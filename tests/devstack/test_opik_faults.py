@@ -1,0 +1,124 @@
+"""What the receiver does wrong when it is asked to."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from devstack.opik.rules import new_id
+from devstack.opik.serving import running
+
+BATCH = "/api/v1/private/traces/batch"
+
+
+@pytest.fixture
+async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        running(tmp_path / "opik.db") as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        yield client
+
+
+def body(*ids: str, name: str = "t") -> dict[str, list[dict[str, str]]]:
+    start = "2026-01-25T14:30:00Z"
+    return {"traces": [{"id": identity, "name": name, "start_time": start} for identity in ids]}
+
+
+async def fault(opik: httpx.AsyncClient, **asked: object) -> int:
+    answer = await opik.put("/control/fault", json=asked)
+    answer.raise_for_status()
+    return int(answer.json()["id"])
+
+
+async def there(opik: httpx.AsyncClient, identity: str) -> bool:
+    return (await opik.get(f"/api/v1/private/traces/{identity}")).status_code == 200
+
+
+async def test_a_status_with_headers_as_often_as_asked(opik: httpx.AsyncClient) -> None:
+    await fault(opik, kind="429", count=2, path="traces/batch", headers={"RateLimit-Reset": "1"})
+    identity = new_id()
+    answers = [await opik.post(BATCH, json=body(identity)) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429, 429, 204]
+    assert answers[0].headers["RateLimit-Reset"] == "1"
+    assert (await opik.get("/control/fault")).json() == {"faults": []}
+
+
+async def test_a_fault_stays_until_it_is_cleared_and_spares_the_rest(
+    opik: httpx.AsyncClient,
+) -> None:
+    number = await fault(opik, kind=503, method="POST", path="batch$")
+    for _ in range(3):
+        assert (await opik.post(BATCH, json=body(new_id()))).status_code == 503
+    assert (await opik.get("/api/is-alive/ping")).status_code == 200
+    assert (await opik.delete(f"/control/fault/{number}")).status_code == 204
+    assert (await opik.post(BATCH, json=body(new_id()))).status_code == 204
+
+
+async def test_lose_says_yes_and_stores_nothing(opik: httpx.AsyncClient) -> None:
+    await fault(opik, kind="lose", count=1)
+    identity = new_id()
+    assert (await opik.post(BATCH, json=body(identity))).status_code == 204
+    assert not await there(opik, identity)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("refuse", False), ("cut", True)])
+async def test_closed_without_an_answer(opik: httpx.AsyncClient, kind: str, kept: bool) -> None:
+    await fault(opik, kind=kind, count=1)
+    identity = new_id()
+    with pytest.raises(httpx.TransportError):
+        await opik.post(BATCH, json=body(identity))
+    assert await there(opik, identity) is kept
+
+
+async def test_hang_lasts_until_cleared(opik: httpx.AsyncClient) -> None:
+    await fault(opik, kind="hang", path="batch")
+    hanging = asyncio.create_task(opik.post(BATCH, json=body(new_id())))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(hanging), 0.1)
+    await opik.delete("/control/fault")
+    with pytest.raises(httpx.TransportError):
+        await hanging
+
+
+async def test_slow_does_the_work(opik: httpx.AsyncClient) -> None:
+    await fault(opik, kind="slow", seconds=0.01, count=1)
+    identity = new_id()
+    assert (await opik.post(BATCH, json=body(identity))).status_code == 204
+    assert await there(opik, identity)
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+async def test_poison_refuses_only_batches_that_hold_it(opik: httpx.AsyncClient, by: str) -> None:
+    bad, good = new_id(), new_id()
+    await fault(opik, kind="poison", match=bad if by == "id" else "evil")
+    poisoned = body(good)["traces"] + body(bad, name="evil")["traces"]
+    assert (await opik.post(BATCH, json={"traces": poisoned})).status_code == 400
+    assert not await there(opik, good)
+    assert (await opik.post(BATCH, json=body(good))).status_code == 204
+
+
+async def test_a_fault_nobody_knows_is_refused(opik: httpx.AsyncClient) -> None:
+    for asked in ({"kind": "explode"}, {"kind": "500", "colour": "red"}, {"kind": "500", "path": "("}):
+        assert (await opik.put("/control/fault", json=asked)).status_code == 422
+
+
+async def test_requests_are_counted_with_their_items(opik: httpx.AsyncClient) -> None:
+    await fault(opik, kind="500", count=1)
+    for _ in range(2):
+        await opik.post(BATCH, json=body(new_id(), new_id()))
+    report = (await opik.get("/control/requests")).json()
+    assert report["routes"] == {"POST /v1/private/traces/batch": {"500": 1, "204": 1}}
+    assert report["items"] == {"/v1/private/traces/batch": 2}
+    assert [seen["fault"] for seen in report["recent"]] == ["status", None]
+    await opik.delete("/control/requests")
+    assert (await opik.get("/control/requests")).json()["total"] == 0
+
+
+async def test_the_store_can_be_emptied(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    await opik.post(BATCH, json=body(identity))
+    assert (await opik.delete("/control/store")).status_code == 204
+    assert not await there(opik, identity)

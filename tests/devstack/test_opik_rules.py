@@ -1,0 +1,224 @@
+"""The server's rules as a client meets them over HTTP."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from devstack.opik.rules import new_id
+from devstack.opik.serving import running
+
+V1 = "/api/v1/private"
+START = datetime(2026, 1, 25, 14, 30, tzinfo=UTC)
+Json = dict[str, object]
+
+
+@pytest.fixture
+async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        running(tmp_path / "opik.db") as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        yield client
+
+
+def at(seconds: float) -> str:
+    return (START + timedelta(seconds=seconds)).isoformat()
+
+
+def trace(identity: str, **fields: object) -> Json:
+    first = {"id": identity, "project_name": "rein", "name": "t", "start_time": at(0)}
+    return {**first, "last_updated_at": at(0), **fields}
+
+
+def span(identity: str, trace_id: str, **fields: object) -> Json:
+    return {**trace(identity, name="s", type="general", trace_id=trace_id), **fields}
+
+
+async def send(opik: httpx.AsyncClient, kind: str, *items: Json) -> httpx.Response:
+    return await opik.post(f"{V1}/{kind}/batch", json={kind: items})
+
+
+async def stored(opik: httpx.AsyncClient, kind: str, identity: str) -> Json:
+    answer = await opik.get(f"{V1}/{kind}/{identity}")
+    answer.raise_for_status()
+    found: Json = answer.json()
+    return found
+
+
+async def test_gzip_and_unknown_fields_are_taken(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    body = gzip.compress(json.dumps({"traces": [trace(identity, brand_new=[1])]}).encode())
+    answer = await opik.post(
+        f"{V1}/traces/batch", content=body, headers={"Content-Encoding": "gzip"}
+    )
+    assert answer.status_code == 204
+    assert (await stored(opik, "traces", identity))["brand_new"] == [1]
+
+
+async def test_a_bad_id_refuses_the_whole_batch(opik: httpx.AsyncClient) -> None:
+    good = new_id()
+    answer = await send(opik, "traces", trace(good), trace(str(uuid4())))
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "Invalid UUID for trace"
+    assert (await opik.get(f"{V1}/traces/{good}")).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["id", "trace_id", "parent_span_id"])
+async def test_every_id_of_a_span_is_checked(opik: httpx.AsyncClient, name: str) -> None:
+    item = span(new_id(), new_id(), parent_span_id=new_id()) | {name: str(uuid4())}
+    assert (await send(opik, "spans", item)).status_code == 400
+
+
+async def test_window_refuses_old_creates_but_not_old_references(tmp_path: Path) -> None:
+    old = str(UUID(int=UUID(new_id()).int - (25 * 3_600_000 << 80)))
+    async with (
+        running(tmp_path / "window.db", id_window="24h") as url,
+        httpx.AsyncClient(base_url=url) as opik,
+    ):
+        assert (await send(opik, "traces", trace(old))).status_code == 400
+        assert "PT24H" in (await send(opik, "traces", trace(old))).text
+        assert (await send(opik, "spans", span(new_id(), old))).status_code == 204
+        patch = await opik.patch(f"{V1}/traces/{old}", json={"project_name": "rein"})
+        assert patch.status_code == 204
+
+
+async def test_newest_row_wins_whole(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    end = trace(identity, end_time=at(3), output={"a": 1}, last_updated_at=at(3))
+    start = trace(identity, input={"goal": "run"}, last_updated_at=at(1))
+    await send(opik, "traces", end)
+    await send(opik, "traces", start)
+    row = await stored(opik, "traces", identity)
+    assert row["output"] == {"a": 1}
+    assert "input" not in row
+    assert row["duration"] == 3000
+
+
+async def test_equal_versions_the_later_delivery_wins(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    await send(opik, "traces", trace(identity, name="one"), trace(identity, name="two"))
+    assert (await stored(opik, "traces", identity))["name"] == "two"
+
+
+async def test_patch_merges_and_beats_late_rows(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    await send(opik, "traces", trace(identity, input={"goal": "run"}, tags=["a"]))
+    change = {"project_name": "rein", "output": {"ok": True}, "tags_to_add": ["b"]}
+    assert (await opik.patch(f"{V1}/traces/{identity}", json=change)).status_code == 204
+    await send(opik, "traces", trace(identity, last_updated_at=at(60)))
+    row = await stored(opik, "traces", identity)
+    assert (row["input"], row["output"], row["tags"]) == ({"goal": "run"}, {"ok": True}, ["a", "b"])
+
+
+async def test_patch_before_create_is_partial_and_a_single_post_completes_it(
+    opik: httpx.AsyncClient,
+) -> None:
+    identity = new_id()
+    change = {"project_name": "rein", "end_time": at(5)}
+    assert (await opik.patch(f"{V1}/traces/{identity}", json=change)).status_code == 204
+    assert str((await stored(opik, "traces", identity))["start_time"]).startswith("1970-01-01")
+    await send(opik, "traces", trace(identity))
+    assert "name" not in await stored(opik, "traces", identity)
+    created = await opik.post(f"{V1}/traces", json=trace(identity, name="whole"))
+    assert created.status_code == 201
+    assert created.headers["Location"].endswith(f"/v1/private/traces/{identity}")
+    row = await stored(opik, "traces", identity)
+    assert (row["name"], row["duration"]) == ("whole", 5000)
+
+
+async def test_second_single_post_conflicts_for_a_trace_and_is_ignored_for_a_span(
+    opik: httpx.AsyncClient,
+) -> None:
+    one, two = new_id(), new_id()
+    assert (await opik.post(f"{V1}/traces", json=trace(one))).status_code == 201
+    assert (await opik.post(f"{V1}/traces", json=trace(one))).status_code == 409
+    assert (await opik.post(f"{V1}/spans", json=span(two, one))).status_code == 201
+    assert (await opik.post(f"{V1}/spans", json=span(two, one, name="x"))).status_code == 201
+    assert (await stored(opik, "spans", two))["name"] == "s"
+
+
+async def test_patch_may_not_move_an_entity(opik: httpx.AsyncClient) -> None:
+    one, two = new_id(), new_id()
+    await send(opik, "traces", trace(one))
+    await send(opik, "spans", span(two, one))
+    moved = await opik.patch(f"{V1}/traces/{one}", json={"project_name": "other"})
+    other = {"project_name": "rein", "trace_id": new_id()}
+    assert moved.status_code == 409
+    assert (await opik.patch(f"{V1}/spans/{two}", json=other)).status_code == 409
+
+
+async def test_a_batch_holds_one_to_a_thousand(opik: httpx.AsyncClient) -> None:
+    many = [trace(new_id()) for _ in range(1001)]
+    assert (await send(opik, "traces", *many)).status_code == 422
+    assert (await send(opik, "traces")).status_code == 422
+    assert (await send(opik, "traces", *many[:1000])).status_code == 204
+
+
+async def test_scores_upsert_by_name_within_their_project(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    await send(opik, "traces", trace(identity))
+
+    async def score(value: float, project: str = "rein", name: str = "quality") -> int:
+        item = {"id": identity, "project_name": project, "name": name, "value": value}
+        body = {"scores": [{**item, "source": "sdk", "reason": "why"}]}
+        return (await opik.put(f"{V1}/traces/feedback-scores", json=body)).status_code
+
+    assert [await score(1), await score(8.25), await score(3, "wrong")] == [204, 204, 204]
+    assert await score(0.1234567891234, name="nine") == 204
+    assert await score(1e12) == 422
+    scores = (await stored(opik, "traces", identity))["feedback_scores"]
+    assert isinstance(scores, list)
+    assert {s["name"]: s["value"] for s in scores} == {"quality": 8.25, "nine": 0.123456789}
+
+
+async def test_sums_over_spans_are_the_trace_s(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    call: Json = {"type": "llm", "provider": "google_ai", "total_estimated_cost": 0.0001752}
+    call |= {"usage": {"prompt_tokens": 512, "completion_tokens": 456, "total_tokens": 968}}
+    await send(opik, "spans", span(new_id(), identity))
+    await send(opik, "spans", *(span(new_id(), identity, **call) for _ in range(100)))
+    await send(opik, "traces", trace(identity))
+    row = await stored(opik, "traces", identity)
+    assert row["total_estimated_cost"] == 0.01752
+    assert row["usage"] == {
+        "prompt_tokens": 51_200,
+        "completion_tokens": 45_600,
+        "total_tokens": 96_800,
+    }
+    assert (row["span_count"], row["llm_span_count"]) == (101, 100)
+    assert row["providers"] == ["google_ai"]
+
+
+async def test_the_store_survives_a_restart(tmp_path: Path) -> None:
+    identity = new_id()
+    for _ in range(2):
+        async with (
+            running(tmp_path / "kept.db") as url,
+            httpx.AsyncClient(base_url=url) as opik,
+        ):
+            await send(opik, "traces", trace(identity))
+            assert (await stored(opik, "traces", identity))["name"] == "t"
+
+
+async def test_wait_returns_when_everything_asked_for_is_there(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    query = {"trace_id": identity, "ended": "1", "spans": "1", "timeout": "20"}
+    waiting = asyncio.create_task(opik.get("/control/wait", params=query))
+    await send(opik, "spans", span(new_id(), identity))
+    await send(opik, "traces", trace(identity))
+    await send(opik, "traces", trace(identity, end_time=at(1), last_updated_at=at(1)))
+    answer = await waiting
+    assert answer.status_code == 200
+    assert answer.json() == {"met": True, "traces": 1, "spans": 1, "open_spans": 1, "scores": 0}
+
+
+async def test_wait_gives_up_after_its_timeout(opik: httpx.AsyncClient) -> None:
+    answer = await opik.get("/control/wait", params={"traces": 1, "timeout": 0.05})
+    assert (answer.status_code, answer.json()["met"]) == (408, False)

@@ -1,0 +1,1 @@
+"""The stories. Deterministic: domain models and activity signatures only."""

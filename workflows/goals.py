@@ -1,0 +1,213 @@
+"""The goal pipeline, as a person would tell it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.goals import GoalActivities
+    from domain.errors import ReinError
+    from domain.goals import (
+        ClarifiedGoal,
+        EvaluateRequest,
+        Evaluation,
+        GenerateRequest,
+        GoalOutcome,
+        GoalRequest,
+        PlanRef,
+        PlanRequest,
+        PreprocessRequest,
+        Resolution,
+        TakenOver,
+        needs_revision,
+    )
+    from domain.runs import Stage
+    from workflows.card import RunCard, failure_code
+    from workflows.options import db_call, llm_call
+
+
+class Candidate(NamedTuple):
+    """A resolution with what was made of it; a half that failed for good is named in `missing`."""
+
+    resolution: Resolution
+    evaluation: Evaluation | None
+    plan: PlanRef | None
+    missing: dict[Stage, str]
+
+
+@workflow.defn(failure_exception_types=[ReinError])
+class GoalGenerationWorkflow:
+    """Turn a raw goal into a resolution, its evaluation and a weekly plan."""
+
+    @workflow.init
+    def __init__(self, request: GoalRequest) -> None:
+        self._request = request
+        self._card = RunCard(request)
+
+    @workflow.run
+    async def run(self, request: GoalRequest) -> GoalOutcome:
+        with self._card as card:
+            earlier = await self._take_over()
+            goal = earlier.goal or await self._clarify()
+            if goal.verdict != "goal":
+                return card.done(_refusal(request, goal))
+
+            resolution = earlier.resolution or await self._resolve(goal)
+            candidate = await self._assess(goal, resolution, earlier)
+            if earlier.resolution is None and self._is_weak(candidate):
+                candidate = await self._revise(goal, candidate)
+            return card.done(_outcome(request, candidate))
+
+    async def _take_over(self) -> TakenOver:
+        """A rerun starts from an earlier run's results; a new run starts with none."""
+        if self._request.rerun is None:
+            return TakenOver()
+        return await workflow.execute_local_activity_method(
+            GoalActivities.take_over,
+            self._request,
+            **db_call("Take over the earlier results"),
+        )
+
+    async def _clarify(self) -> ClarifiedGoal:
+        request = self._request
+        self._card.at("preprocess", "Clarifying the goal")
+        return await workflow.execute_activity_method(
+            GoalActivities.preprocess,
+            PreprocessRequest(
+                run=request.run,
+                prompt=request.manifest.prompts["preprocess"],
+                goal=request.goal,
+                locale=request.locale,
+                context=request.context,
+                today=request.today,
+            ),
+            **llm_call("Clarify the goal"),
+        )
+
+    async def _resolve(self, goal: ClarifiedGoal, rejected: Candidate | None = None) -> Resolution:
+        request = self._request
+        self._card.at(
+            "generate", "Revising the resolution" if rejected else "Writing the resolution"
+        )
+        return await workflow.execute_activity_method(
+            GoalActivities.generate,
+            GenerateRequest(
+                run=request.run,
+                prompt=request.manifest.prompts["generate"],
+                goal=goal,
+                locale=request.locale,
+                context=request.context,
+                today=request.today,
+                draft=2 if rejected else 1,
+                rejected=rejected.resolution if rejected else None,
+                suggestions=rejected.evaluation.suggestions
+                if rejected and rejected.evaluation
+                else [],
+            ),
+            **llm_call("Revise the resolution" if rejected else "Write the resolution"),
+        )
+
+    async def _assess(
+        self, goal: ClarifiedGoal, resolution: Resolution, earlier: TakenOver
+    ) -> Candidate:
+        """Evaluate and plan side by side: both need only the resolution; either may fail alone."""
+        self._card.at("evaluate", "Scoring the resolution and planning the weeks")
+        missing: dict[Stage, str] = {}
+        async with asyncio.TaskGroup() as side_by_side:
+            evaluation = side_by_side.create_task(self._evaluate(resolution, earlier, missing))
+            plan = side_by_side.create_task(self._plan(goal, resolution, earlier, missing))
+        return Candidate(resolution, evaluation.result(), plan.result(), missing)
+
+    async def _evaluate(
+        self, resolution: Resolution, earlier: TakenOver, missing: dict[Stage, str]
+    ) -> Evaluation | None:
+        if earlier.evaluation:
+            return earlier.evaluation
+        with _may_fail("evaluate", missing):
+            return await workflow.execute_activity_method(
+                GoalActivities.evaluate,
+                EvaluateRequest(
+                    run=self._request.run,
+                    prompt=self._request.manifest.prompts["evaluate"],
+                    resolution=resolution,
+                    locale=self._request.locale,
+                ),
+                **llm_call("Score the resolution"),
+            )
+        return None
+
+    async def _plan(
+        self,
+        goal: ClarifiedGoal,
+        resolution: Resolution,
+        earlier: TakenOver,
+        missing: dict[Stage, str],
+    ) -> PlanRef | None:
+        if earlier.plan:
+            return earlier.plan
+        request = self._request
+        with _may_fail("plan", missing):
+            return await workflow.execute_activity_method(
+                GoalActivities.plan,
+                PlanRequest(
+                    run=request.run,
+                    prompt=request.manifest.prompts["plan"],
+                    goal=goal,
+                    resolution=resolution,
+                    locale=request.locale,
+                    context=request.context,
+                    today=request.today,
+                ),
+                **llm_call("Plan the weeks"),
+            )
+        return None
+
+    async def _revise(self, goal: ClarifiedGoal, first: Candidate) -> Candidate:
+        """Write the resolution again with the evaluator's suggestions; keep the better one."""
+        with _may_fail("generate", {}):
+            resolution = await self._resolve(goal, rejected=first)
+            second = await self._assess(goal, resolution, TakenOver())
+            return max(first, second, key=_overall)  # the first one on a tie
+        return first
+
+    def _is_weak(self, candidate: Candidate) -> bool:
+        return needs_revision(candidate.evaluation, self._request.manifest.quality_threshold)
+
+
+def _overall(candidate: Candidate) -> float:
+    return candidate.evaluation.overall if candidate.evaluation else -1
+
+
+@contextmanager
+def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
+    """Note a stage that failed for good instead of failing the run; cancelled stays cancelled."""
+    try:
+        yield
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise asyncio.CancelledError from error
+        missing[stage] = failure_code(error)
+
+
+def _refusal(request: GoalRequest, goal: ClarifiedGoal) -> GoalOutcome:
+    return GoalOutcome(
+        trace_id=request.trace_id, status="refused", refusal_reason=goal.refusal_reason
+    )
+
+
+def _outcome(request: GoalRequest, kept: Candidate) -> GoalOutcome:
+    return GoalOutcome(
+        trace_id=request.trace_id,
+        status="partial" if kept.missing else "success",
+        title=kept.resolution.title,
+        resolution_id=kept.resolution.resolution_id,
+        evaluation_id=kept.evaluation.evaluation_id if kept.evaluation else None,
+        plan_id=kept.plan.plan_id if kept.plan else None,
+        quality_score=kept.evaluation.overall if kept.evaluation else None,
+        quality_status=kept.evaluation.status if kept.evaluation else None,
+        missing=kept.missing,
+    )

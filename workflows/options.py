@@ -1,0 +1,53 @@
+"""How Rein calls activities, and the search attributes it sets: one place each."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.workflow import ActivityCancellationType, ActivityConfig, LocalActivityConfig
+
+KIND = SearchAttributeKey.for_keyword("ReinKind")
+USER = SearchAttributeKey.for_keyword("ReinUser")
+STATUS = SearchAttributeKey.for_keyword("ReinStatus")
+SCORE = SearchAttributeKey.for_float("ReinScore")
+MODEL = SearchAttributeKey.for_keyword("ReinModel")
+PROMPTS = SearchAttributeKey.for_keyword_list("ReinPrompt")
+TRACE = SearchAttributeKey.for_keyword("ReinTrace")
+SEARCH_ATTRIBUTES = (KIND, USER, STATUS, SCORE, MODEL, PROMPTS, TRACE)
+
+# A stage makes at most two model calls of 60 s each (the second one repairs the first).
+STAGE_TIMEOUT = timedelta(seconds=150)
+# Transient failures are worth waiting for; what is permanent fails at once (llm/errors.py).
+STAGE_PATIENCE = timedelta(hours=12)
+# A worker that dies is noticed after this; activities beat every half second.
+HEARTBEAT_TIMEOUT = timedelta(seconds=2)
+
+
+def llm_call(summary: str) -> ActivityConfig:
+    """Timeouts and retries of a stage that asks a model; `summary` is shown in the Temporal UI."""
+    return ActivityConfig(
+        start_to_close_timeout=STAGE_TIMEOUT,
+        schedule_to_close_timeout=STAGE_PATIENCE,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        # So that a cancelled stage can still say so on its span before the run ends.
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(seconds=1),
+            backoff_coefficient=2,
+            maximum_interval=timedelta(seconds=60),
+        ),
+        summary=summary,
+    )
+
+
+def db_call(summary: str) -> LocalActivityConfig:
+    """Timeouts and retries of a step that only reads or writes PostgreSQL: local, one event."""
+    return LocalActivityConfig(
+        start_to_close_timeout=timedelta(seconds=15),
+        schedule_to_close_timeout=STAGE_PATIENCE,
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(milliseconds=200),
+            backoff_coefficient=2,
+            maximum_interval=timedelta(seconds=10),
+        ),
+        summary=summary,
+    )
