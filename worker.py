@@ -24,7 +24,6 @@ from db import pool as database
 from db.pool import Pool, acquire
 from db.prompts import insert_prompt_version
 from domain.goals import GoalRequest
-from domain.runs import TRACE_NAMES
 from llm.gemini import Gemini
 from prompts.library import Prompt, files, parse
 from settings import Settings
@@ -150,7 +149,7 @@ async def main() -> None:
     gemini = Gemini(
         api_key=settings.gemini_api_key.get_secret_value(), base_url=settings.gemini_base_url
     )
-    async with database.connect(settings.database_url, size=settings.database_pool) as pool:
+    async with await database.connect(settings.database_url, size=settings.database_pool) as pool:
         repair = await register_prompts(pool)
         await register_search_attributes(client)
         await upsert_schedules(client, settings.task_queue)

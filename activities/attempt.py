@@ -13,8 +13,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from db.ledger import insert_reservation, select_paid_call, settle_call
-from db.pool import Connection, Pool, acquire, is_outage
+from db.pool import Connection, Pool, acquire
 from db.runs import append_event
+from domain.errors import Unavailable
 from domain.runs import PromptRef, RunEventKind, RunRef, Stage, Usage
 from domain.spend import PaidCall, Reservation, Settlement
 from llm.errors import ModelError
@@ -319,6 +320,6 @@ def _request_sha256(call: ModelCall) -> str:
 
 def _unclassified(error: Exception) -> ModelError:
     """An error that is no answer of the model: PostgreSQL away, or a mistake of ours."""
-    if is_outage(error):
+    if isinstance(error, Unavailable):
         return ModelError("DATABASE_UNAVAILABLE", "PostgreSQL did not answer")
     return ModelError("UNKNOWN", f"Unexpected {type(error).__name__} in this stage")

@@ -36,10 +36,13 @@ _AWAY = (
 )
 
 
-async def connect(url: str, *, size: int, name: str = "rein") -> Pool:
-    """A pool of at most `size` connections. It is empty at first, so that a process starts while
-    PostgreSQL is away; it heals by itself when PostgreSQL is back."""
-    return await asyncpg.create_pool(
+def connect(url: str, *, size: int, name: str = "rein") -> Pool:
+    """A pool of at most `size` connections, to be awaited or entered.
+
+    It is empty at first, so that a process starts while PostgreSQL is away, and it heals by itself
+    when PostgreSQL is back.
+    """
+    return asyncpg.create_pool(
         url,
         min_size=0,
         max_size=size,

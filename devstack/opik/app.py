@@ -1,7 +1,6 @@
 """The ASGI application: unpack the body, obey the faults, answer, count, wake those who wait."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from devstack.opik import (
 )
 from devstack.opik.control import Control
 from devstack.opik.faults import Fault, Seen
-from devstack.opik.http import Call, Refused, Reply, Routes
+from devstack.opik.http import Call, Handler, Refused, Reply, Routes
 from devstack.opik.rules import Rules
 from devstack.opik.store import Store
 from devstack.opik.wire import API, Receive, Scope, Send, cut, gone, new_call, read_body, send_reply
@@ -47,6 +46,11 @@ PARTS = (
     queues,
     attachments,
 )
+
+
+def no_route(call: Call) -> Reply:
+    """Opik's answer to an address it does not know."""
+    return Reply(404, {"code": 404, "message": "HTTP 404 Not Found"})
 
 
 def api_routes() -> Routes:
@@ -100,7 +104,7 @@ class Receiver:
         if call.path.startswith("/control/"):
             return await self.control.answer(call)
         if not call.path.startswith(API + "/"):
-            return await self._work(self.pages, call)
+            return await self._work(self.pages, call, pages.missing)
         call = replace(call, path=call.path.removeprefix(API))
         fault = self.control.faults.take(call.method, call.path, call.body)
         reply = await self._under(fault, call, receive)
@@ -130,17 +134,15 @@ class Receiver:
                 body: dict[str, object] = {"code": fault.status, "message": f"fault {fault.kind}"}
                 return Reply(fault.status, body, fault.headers)
 
-    async def _work(self, table: Routes, call: Call) -> Reply:
+    async def _work(self, table: Routes, call: Call, otherwise: Handler = no_route) -> Reply:
         """Run a handler in a thread: SQLite and JSON of a batch would hold up the loop."""
         found = table.find("GET" if call.method == "HEAD" else call.method, call.path)
-        if found is None:
-            return Reply(404, {"code": 404, "message": "HTTP 404 Not Found"})
-        handler, params = found
+        handler, params = found or (otherwise, {})
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, _run, handler, replace(call, params=params))
 
 
-def _run(handler: Callable[[Call], Reply], call: Call) -> Reply:
+def _run(handler: Handler, call: Call) -> Reply:
     try:
         return handler(call)
     except Refused as refused:

@@ -1,6 +1,7 @@
 """How values look to people: durations, money, ages, stars, words."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -19,10 +20,6 @@ STATUSES: dict[str, tuple[str, str]] = {
     "terminated": ("■", "Terminated"),
     "timed_out": ("◷", "Timed out"),
 }
-# Enough to read any answer whole; more than this is a download, not a page.
-LONGEST_TEXT = 20_000
-MOST_ITEMS = 200
-
 
 def status_icon(status: str) -> str:
     """A sign for a status; never the only carrier of its meaning."""
@@ -61,6 +58,8 @@ def money(pico: int | None) -> str:
     usd = pico / PICO
     if usd == 0:
         return "$0"
+    if 0 < usd < Decimal("0.000001"):
+        return "under $0.000001"
     return f"${usd:,.2f}" if usd >= 1 else f"${usd:.{4 if usd >= 0.01 else 6}f}"
 
 

@@ -15,7 +15,13 @@ NUMBERS = {
 _MONTH = "(" + "|".join(sorted(MONTHS, key=len, reverse=True)) + r")\.?"
 _COUNT = r"(\d+|" + "|".join(NUMBERS) + ")"
 _LEAD = r"(?:,?\s*(?:\b(?:by|before|until|till|on|due|latest)\s+)?(?:the\s+)?"
-SEASONS = {"spring": (5, 31), "summer": (6, 30), "autumn": (9, 30), "fall": (9, 30), "winter": (12, 1)}
+SEASONS = {
+    "spring": (5, 31),
+    "summer": (6, 30),
+    "autumn": (9, 30),
+    "fall": (9, 30),
+    "winter": (12, 1),
+}
 FEASTS = {"christmas": (12, 24), "easter": (4, 1), "new year": (12, 31), "halloween": (10, 31)}
 
 

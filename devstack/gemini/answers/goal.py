@@ -96,6 +96,7 @@ class Goal:
             "target": self.target,
             "start": topic.show(self.start),
             "v": topic.show(now),
+            "vn": topic.show(now).split(" ")[0],
             "prev": topic.show(before),
             "part": topic.show(max(part, topic.step)),
             "left": topic.show(abs(self.amount - now)),
@@ -181,7 +182,9 @@ def _amount(topic: Topic, text: str) -> tuple[float, bool, float | None]:
 def _unit(topic: Topic, text: str) -> Topic:
     """The person's own unit or currency instead of ours."""
     if topic.unit in "€$£":
-        sign = re.search(r"[€$£]", text) or re.search(r"\b(euros?|dollars?|pounds?|eur|usd|gbp)\b", text, re.I)
+        sign = re.search(r"[€$£]", text) or re.search(
+            r"\b(euros?|dollars?|pounds?|eur|usd|gbp)\b", text, re.I
+        )
         names = {"eur": "€", "dol": "$", "usd": "$", "pou": "£", "gbp": "£"}
         unit = names.get(sign[0][:3].lower(), sign[0]) if sign else topic.unit
         return replace(topic, unit=unit)
@@ -217,6 +220,8 @@ def analyse(request_key: "Key") -> Goal:
     measured = given or bool(re.search(r"\d|\b[ABC][12]\b", sentence))
     phrase = _phrase(sentence, found.said if found and found.said in sentence else "")
     sharp = 0 if topic is VAGUE else (2 if measured and deadline else 1)
+    if topic.key == "project" and not given:
+        amount = float(min(20, max(4, span // 2)))
     if start is None:
         start = amount * topic.begin if topic.curve == "grow" else 0.0
     return Goal(

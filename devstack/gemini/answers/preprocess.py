@@ -44,8 +44,10 @@ def _when(goal: Goal) -> str:
 def _sentence(goal: Goal) -> str:
     if goal.sharp == 0:
         return f"{goal.title} {_when(goal)}."
-    return goal.say("{goal} ") + f"{_when(goal)}: {goal.say(goal.topic.outcome)[:1].lower()}" + (
-        goal.say(goal.topic.outcome)[1:] + "."
+    return (
+        goal.say("{goal} ")
+        + f"{_when(goal)}: {goal.say(goal.topic.outcome)[:1].lower()}"
+        + (goal.say(goal.topic.outcome)[1:] + ".")
     )
 
 

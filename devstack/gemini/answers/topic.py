@@ -1,21 +1,45 @@
 """What a coach knows about one kind of goal, as texts with places for the person's own numbers."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import field
 from typing import Literal
 
-Step = tuple[str, str, float]
-"""(what to do, done when, share of the week's time)"""
-Curve = Literal["grow", "sum"]
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
+class Step:
+    """What to do, when it is done, its share of the week's time, and whether it is done only once."""
+
+    do: str
+    done: str
+    share: float
+    once: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PhaseText:
+    name: str
+    focus: str
+    tasks: tuple[Step, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RiskText:
+    risk: str
+    response: str
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Topic:
-    """Texts may hold {goal} {target} {v} {prev} {part} {left} {noun} {start} {min} {n} {weeks} {due} {hours}.
+    """Texts may hold {goal} {target} {v} {vn} {prev} {part} {left} {half} {noun} {start} {min} {n}
+    {weeks} {due} {hours}.
 
     `v` is what is reached by the end of the week: with curve 'grow' a level, with 'sum' a running
-    total of which `part` is the week's own. `amount` finds the person's number (group 1).
-    `tasks` has one tuple of steps for each phase, `phases` their names and what they are about.
+    total of which `part` is the week's own. `amount` finds the person's number (NUM in it).
     """
 
     key: str
@@ -25,11 +49,10 @@ class Topic:
     target: float
     unit: str
     strategy: str
-    phases: tuple[tuple[str, str], ...]
-    tasks: tuple[tuple[Step, ...], ...]
+    phases: tuple[PhaseText, ...]
     criteria: tuple[str, ...]
     soft: str
-    risks: tuple[tuple[str, str], ...]
+    risks: tuple[RiskText, ...]
     habits: tuple[str, ...]
     achievable: str
     relevant: str
@@ -41,10 +64,10 @@ class Topic:
     noun_pattern: str = ""
     noun: str = "it"
     begin: float = 0.3
-    curve: Curve = "grow"
+    curve: Literal["grow", "sum"] = "grow"
     hours: float = 3
     step: float = 1
-    falls: bool = False
+    units: dict[str, str] = field(default_factory=dict)
 
     def found_in(self, text: str) -> re.Match[str] | None:
         return re.search(self.pattern, text, re.I)

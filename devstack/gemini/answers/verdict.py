@@ -19,7 +19,9 @@ _STARVE = re.compile(
     r"\blaxatives?\b|\bfast\s+for\s+(?:[2-9]\d|1[0-9])\s+days\b",
     re.I,
 )
-_CALORIES = re.compile(r"\b(\d{2,4})\s*(?:k?cal(?:orie)?s?)\s*(?:a|per|each|/)\s*day|\b(\d{2,4})\s*kcal\b", re.I)
+_CALORIES = re.compile(
+    r"\b(\d{2,4})\s*(?:k?cal(?:orie)?s?)\s*(?:a|per|each|/)\s*day|\b(\d{2,4})\s*kcal\b", re.I
+)
 _FAST_LOSS = re.compile(
     r"lose\s+(\d+)\s*(kg|kilos?|lbs?|pounds)\b.{0,30}?\b(?:in|within)\s+(\d+|a|one|two|three|four)\s+(day|week)",
     re.I,
@@ -79,7 +81,9 @@ _SMALL_TALK = re.compile(
     r"how\s+are\s+you|lol|hm+|bye|help|nothing|idk|i\s+don['’]?t\s+know|whatever|lorem\s+ipsum.*)(?:\s+(?:there|world|test|you))*[\s.!?]*$",
     re.I | re.S,
 )
-_STATEMENT = re.compile(r"^(?:the|it|this|that|there|today)\b.*\b(?:is|are|was|were|has|had)\b", re.I | re.S)
+_STATEMENT = re.compile(
+    r"^(?:the|it|this|that|there|today)\b.*\b(?:is|are|was|were|has|had)\b", re.I | re.S
+)
 _WORDS = re.compile(
     r"^(?:clean|clear|paint|move|travel|visit|see|find|buy|own|plant|fix|repair|make|create|open|launch|"
     r"organi[sz]e|prepare|host|adopt|master|be|do|have|more|less|no|happiness|success|peace|love|travel|"
@@ -87,10 +91,20 @@ _WORDS = re.compile(
     re.I,
 )
 
+_VOWEL = re.compile(r"[aeiouyà-ÿ]", re.I)
+_NOISE = re.compile(
+    r"asdf|sdfg|dfgh|fghj|ghjk|hjkl|qwer|wert|zxcv|xcvb|uiop|jkl|(.)\1\1|[bcdfghjklmnpqrstvwxz]{5,}",
+    re.I,
+)
+
 
 def _starves(text: str) -> bool:
     calories = _CALORIES.search(text)
-    if calories and int(calories[1] or calories[2]) < 1000 and re.search(r"\b(?:eat|diet|only|under|below|live)", text, re.I):
+    if (
+        calories
+        and int(calories[1] or calories[2]) < 1000
+        and re.search(r"\b(?:eat|diet|only|under|below|live)", text, re.I)
+    ):
         return True
     loss = _FAST_LOSS.search(text)
     if loss is None:
@@ -106,12 +120,11 @@ def _gibberish(text: str) -> bool:
         return True
     if any(ord(char) > 0x24F for char in text):
         return False  # another script: no way to tell, so it is taken seriously
-    if len(words) > 2:
-        return all(not re.search(r"[aeiouyäöüéèáíóú]", w, re.I) for w in words if len(w) > 3) and (
-            len(set(words)) < 3 or not _WILL.search(text)
-        )
-    known = any(topic.found_in(text) for topic in TOPICS)
-    return not known and not _WILL.search(text) and not any(_WORDS.match(w) for w in words)
+    known = any(topic.found_in(text) for topic in TOPICS) or _WILL.search(text)
+    if known or any(_WORDS.match(word) for word in words):
+        return False
+    noise = [word for word in words if _NOISE.search(word) or not _VOWEL.search(word)]
+    return len(noise) * 2 >= len(words) or len(words) == 1
 
 
 def refusal(text: str) -> tuple[Verdict, str] | None:
@@ -126,8 +139,11 @@ def refusal(text: str) -> tuple[Verdict, str] | None:
     if _WEAPON.search(text) or _CRIME.search(text):
         return "harmful", _REASONS["crime"]
     asks = (_QUESTION.match(text) or text.endswith("?")) and not _WILL.search(text)
-    if _SMALL_TALK.match(text) or asks or _gibberish(text) or (
-        _STATEMENT.match(text) and not _WILL.search(text)
+    if (
+        _SMALL_TALK.match(text)
+        or asks
+        or _gibberish(text)
+        or (_STATEMENT.match(text) and not _WILL.search(text))
     ):
         return "not_a_goal", (
             f"I could not find something to work towards in '{text[:60]}'; "

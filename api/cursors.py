@@ -1,0 +1,27 @@
+"""Opaque positions in a list: where a page ended."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+from uuid import UUID
+
+from db.results import Position
+from domain.errors import InvalidRequest
+
+
+def encode(created_at: datetime, trace_id: UUID) -> str:
+    return urlsafe_b64encode(f"{created_at.isoformat()}|{trace_id}".encode()).decode()
+
+
+def decode(cursor: str) -> Position:
+    """Raises InvalidRequest for anything that `encode` did not make."""
+    try:
+        created_at, trace_id = urlsafe_b64decode(cursor).decode("ascii").split("|")
+        at = datetime.fromisoformat(created_at)
+        if at.tzinfo is None:
+            raise ValueError("no time zone")
+        return Position(at, UUID(trace_id))
+    except ValueError as error:
+        raise InvalidRequest(
+            "query.cursor: expected the next_cursor of an earlier page, came something else",
+            cure="send next_cursor unchanged, or leave it out for the first page",
+        ) from error

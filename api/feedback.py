@@ -1,0 +1,95 @@
+"""What people say about a result: stored, and put on the trace as scores, in one transaction."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Body, Path, Response
+
+from api.deps import JsonOnly, Reading, Rein, Transaction
+from api.examples import FEEDBACK_EXAMPLES, TRACE_ID
+from api.models import StoredFeedback, TraceFeedback
+from api.runs import unknown_run
+from db.feedback import (
+    insert_feedback,
+    insert_feedback_history,
+    lock_feedback,
+    select_feedback,
+    select_feedback_totals,
+    update_feedback,
+)
+from db.pool import Connection
+from db.results import select_found_run
+from domain.errors import NotReady
+from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission
+from tracing.outbox import Score, put_scores
+
+router = APIRouter(prefix="/api", tags=["feedback"])
+
+_SENT = frozenset(("rating", "comment", *FEEDBACK_DIMENSIONS))
+
+
+@router.post(
+    "/feedback",
+    status_code=201,
+    dependencies=[JsonOnly],
+    responses={200: {"model": StoredFeedback, "description": "It replaced earlier feedback"}},
+)
+async def send_feedback(
+    submission: Annotated[FeedbackSubmission, Body(openapi_examples=FEEDBACK_EXAMPLES)],
+    response: Response,
+    conn: Transaction,
+    rein: Rein,
+) -> StoredFeedback:
+    """Rate a result, hours or days later as well as at once.
+
+    One person has one current feedback per trace: sending again replaces it and keeps what it
+    replaced; sending the same again changes nothing.
+    """
+    run = await select_found_run(conn, submission.trace_id)
+    if run is None:
+        raise unknown_run(submission.trace_id)
+    if run.status not in ("success", "partial"):
+        raise NotReady(f"the run is {run.status}: it has no result to rate")
+    stored = await insert_feedback(conn, uuid4(), submission)
+    if stored is None:
+        response.status_code = 200
+        stored = await _replace(conn, submission)
+    await put_scores(conn, stored.trace_id, rein.config.opik_project, _scores(stored))
+    return StoredFeedback(**dict(stored))
+
+
+@router.get("/traces/{trace_id}/feedback")
+async def read_feedback(
+    trace_id: Annotated[UUID, Path(examples=[TRACE_ID])], conn: Reading
+) -> TraceFeedback:
+    """What people say about one result."""
+    if await select_found_run(conn, trace_id) is None:
+        raise unknown_run(trace_id)
+    totals = await select_feedback_totals(conn, trace_id)
+    items = await select_feedback(conn, trace_id)
+    return TraceFeedback(
+        trace_id=trace_id,
+        count=totals.people,
+        average=None if totals.average is None else float(totals.average),
+        replaced=totals.replaced,
+        items=[StoredFeedback(**dict(item)) for item in items],
+    )
+
+
+async def _replace(conn: Connection, sent: FeedbackSubmission) -> Feedback:
+    old = await lock_feedback(conn, sent.trace_id, sent.user_id)
+    if old.model_dump(include=set(_SENT)) == sent.model_dump(include=set(_SENT)):
+        return old  # the same request again, perhaps by a client that saw no answer
+    await insert_feedback_history(conn, old)
+    return await update_feedback(conn, old.feedback_id, sent)
+
+
+def _scores(stored: Feedback) -> list[Score]:
+    """The rating with the comment as its reason, and each answered dimension as 1 or 0."""
+    answers = {name: getattr(stored, name) for name in FEEDBACK_DIMENSIONS}
+    rating = Score(name="user_feedback.rating", value=float(stored.rating), reason=stored.comment)
+    return [rating] + [
+        Score(name=f"user_feedback.{name}", value=float(answer))
+        for name, answer in answers.items()
+        if answer is not None
+    ]

@@ -1,0 +1,58 @@
+"""Answers: what is read from the rows, with links."""
+
+from uuid import UUID
+
+from pydantic import BaseModel, Field, field_serializer
+
+from api.links import RunLinks
+from domain.feedback import Feedback
+from domain.goals import Plan, Resolution
+from domain.results import GoalReport, GoalSummary
+
+
+class GoalRun(GoalReport):
+    """A goal and what became of it."""
+
+    notice: str | None = Field(description="What one must know of this installation, if anything")
+    links: RunLinks
+
+
+class GoalItem(GoalSummary):
+    """A goal in a list; `link` leads to all of it."""
+
+    link: str
+
+
+class GoalPage(BaseModel):
+    """Newest first. `next_cursor` is null on the last page."""
+
+    items: list[GoalItem]
+    next_cursor: str | None
+
+
+class StoredResolution(Resolution):
+    trace_id: UUID
+    link: str = Field(description="The run that wrote it")
+
+
+class StoredPlan(Plan):
+    trace_id: UUID
+    link: str = Field(description="The run that made it")
+
+
+class StoredFeedback(Feedback):
+    """One person's current feedback. `revision` is 1 until it is replaced."""
+
+    @field_serializer("rating", when_used="json")
+    def _number(self, rating: object) -> float:
+        return float(str(rating))
+
+
+class TraceFeedback(BaseModel):
+    """All current feedback on one trace."""
+
+    trace_id: UUID
+    count: int = Field(description="People who rated it")
+    average: float | None = Field(description="Mean of the current ratings, two decimals")
+    replaced: int = Field(description="Earlier feedback that was replaced; it is kept")
+    items: list[StoredFeedback] = Field(description="Newest first, at most 100")

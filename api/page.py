@@ -1,0 +1,34 @@
+"""The OpenAPI page: our own, so that it works without any other server and under a strict policy."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, RedirectResponse
+
+router = APIRouter(include_in_schema=False)
+
+_STATIC = Path(__file__).parent / "static"
+_POLICY = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+}
+
+
+@router.get("/")
+async def index() -> RedirectResponse:
+    return RedirectResponse("/docs", 307)
+
+
+@router.get("/docs")
+async def docs() -> FileResponse:
+    return FileResponse(_STATIC / "docs.html", headers=_POLICY)
+
+
+@router.get("/docs.js")
+async def docs_script() -> FileResponse:
+    return FileResponse(_STATIC / "docs.js", media_type="text/javascript")
+
+
+@router.get("/docs.css")
+async def docs_style() -> FileResponse:
+    return FileResponse(_STATIC / "docs.css")

@@ -1,0 +1,132 @@
+"""Feedback: one current row per person and trace, and what it replaced."""
+
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+from db.pool import Connection
+from domain.feedback import Feedback, FeedbackSubmission
+
+
+class FeedbackTotals(NamedTuple):
+    """What stands for a trace now (count and exact average), and how much was replaced."""
+
+    people: int
+    average: Decimal | None
+    replaced: int
+
+
+async def insert_feedback(
+    conn: Connection, feedback_id: UUID, sent: FeedbackSubmission
+) -> Feedback | None:
+    """Store a person's first feedback on a trace; None when there is one already."""
+    row = await conn.fetchrow(
+        """
+        INSERT INTO feedback (feedback_id, trace_id, user_id, rating, usefulness, clarity,
+                              motivation, personalization, comment)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (trace_id, user_id) DO NOTHING
+        RETURNING feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
+                  comment, revision, created_at, updated_at
+        """,
+        feedback_id,
+        sent.trace_id,
+        sent.user_id,
+        sent.rating,
+        sent.usefulness,
+        sent.clarity,
+        sent.motivation,
+        sent.personalization,
+        sent.comment,
+    )
+    return None if row is None else Feedback.model_validate(dict(row))
+
+
+async def lock_feedback(conn: Connection, trace_id: UUID, user_id: str) -> Feedback:
+    """A person's current feedback, held until the transaction ends."""
+    row = await conn.fetchrow(
+        """
+        SELECT feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
+               comment, revision, created_at, updated_at
+          FROM feedback
+         WHERE trace_id = $1 AND user_id = $2
+           FOR UPDATE
+        """,
+        trace_id,
+        user_id,
+    )
+    return Feedback.model_validate(dict(row or {}))
+
+
+async def insert_feedback_history(conn: Connection, old: Feedback) -> None:
+    """Keep the feedback that is about to be replaced."""
+    await conn.execute(
+        """
+        INSERT INTO feedback_history (feedback_id, trace_id, revision, rating, usefulness, clarity,
+                                      motivation, personalization, comment)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        """,
+        old.feedback_id,
+        old.trace_id,
+        old.revision,
+        old.rating,
+        old.usefulness,
+        old.clarity,
+        old.motivation,
+        old.personalization,
+        old.comment,
+    )
+
+
+async def update_feedback(
+    conn: Connection, feedback_id: UUID, sent: FeedbackSubmission
+) -> Feedback:
+    """Put new feedback in the place of the old."""
+    row = await conn.fetchrow(
+        """
+        UPDATE feedback
+           SET rating = $2, usefulness = $3, clarity = $4, motivation = $5, personalization = $6,
+               comment = $7, revision = revision + 1, updated_at = now()
+         WHERE feedback_id = $1
+        RETURNING feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
+                  comment, revision, created_at, updated_at
+        """,
+        feedback_id,
+        sent.rating,
+        sent.usefulness,
+        sent.clarity,
+        sent.motivation,
+        sent.personalization,
+        sent.comment,
+    )
+    return Feedback.model_validate(dict(row or {}))
+
+
+async def select_feedback(conn: Connection, trace_id: UUID) -> list[Feedback]:
+    """Everybody's current feedback on a trace, newest first, at most 100."""
+    rows = await conn.fetch(
+        """
+        SELECT feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
+               comment, revision, created_at, updated_at
+          FROM feedback
+         WHERE trace_id = $1
+         ORDER BY updated_at DESC
+         LIMIT 100
+        """,
+        trace_id,
+    )
+    return [Feedback.model_validate(dict(row)) for row in rows]
+
+
+async def select_feedback_totals(conn: Connection, trace_id: UUID) -> FeedbackTotals:
+    """How many people rated a trace, their average, and how often one changed their mind."""
+    row = await conn.fetchrow(
+        """
+        SELECT count(*), avg(rating)::numeric(4, 2),
+               (SELECT count(*) FROM feedback_history WHERE trace_id = $1)
+          FROM feedback
+         WHERE trace_id = $1
+        """,
+        trace_id,
+    )
+    return FeedbackTotals(*row or (0, None, 0))

@@ -1,0 +1,144 @@
+"""The plan stage: weeks with tasks that grow, within the person's hours, on days that they have."""
+
+import random
+import re
+
+from devstack.gemini.answers.goal import Goal, read_goal
+from devstack.gemini.answers.phases import Span, told
+from devstack.gemini.answers.topic import Step
+from devstack.gemini.protocol import Json
+from devstack.gemini.text import Request
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+SPREADS: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((5,), (2,)),
+    2: ((1, 5), (2, 6), (1, 4)),
+    3: ((0, 2, 5), (1, 3, 5), (1, 3, 6)),
+    4: ((0, 2, 4, 6), (1, 3, 5, 6), (0, 2, 3, 5)),
+    5: ((0, 1, 3, 5, 6), (0, 2, 3, 4, 6)),
+    6: ((0, 1, 2, 3, 5, 6), (0, 1, 3, 4, 5, 6)),
+}
+LONGEST = 90
+SETUP = "!"  # a step that is done once, in the first week of its phase
+
+
+def write(request: Request, rng: random.Random) -> Json:
+    """A PlanDraft."""
+    goal = read_goal(request)
+    phases = told(request.resolution, goal)
+    spread = rng.randrange(6)
+    weeks = [_week(goal, phases, week, spread) for week in range(1, goal.weeks + 1)]
+    return {
+        "first_step_today": goal.say(goal.topic.first, 1),
+        "weeks": weeks,
+        "milestones": _milestones(goal, phases),
+    }
+
+
+def _phase(phases: list[Span], week: int) -> Span:
+    return next((phase for phase in phases if phase.first <= week <= phase.last), phases[-1])
+
+
+def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
+    phase = _phase(phases, week)
+    light = goal.topic.category == "fitness" and week % 4 == 0 and week < goal.weeks
+    steps = _steps(goal, phase, week)
+    pace = 0.75 + 0.25 * min(1.0, week / max(1, goal.weeks / 2))
+    budget = goal.hours * 60 * pace * (0.8 if light else 1)
+    sessions = _sessions(steps, budget)
+    days = _days(len(sessions), goal.constraints, spread)
+    tasks = []
+    for (what, done, minutes), day in zip(sessions, days, strict=True):
+        day_name = "Sun" if what.startswith("Sunday") and _free(goal.constraints)[6] else DAYS[day]
+        tasks.append(
+            {
+                "what": goal.say(what, week, min=minutes)[:300],
+                "day": day_name,
+                "minutes": minutes,
+                "done_when": goal.say(done, week, min=minutes)[:300],
+            }
+        )
+    tasks.sort(key=lambda task: DAYS.index(str(task["day"])))
+    aim = goal.say(goal.topic.milestone, week)
+    note = "lighter week, " if light else ""
+    return {
+        "week": week,
+        "focus": f"{phase.name}: {note}{aim[:1].lower()}{aim[1:]}",
+        "tasks": tasks,
+    }
+
+
+def _steps(goal: Goal, phase: Span, week: int) -> list[Step]:
+    """The week's steps: what belongs to the phase's first week only, three that stay, one that changes."""
+    all_steps = goal.topic.tasks[min(phase.index, len(goal.topic.tasks) - 1)]
+    setup = [s for s in all_steps if s[0].startswith(SETUP)]
+    steady = [s for s in all_steps if not s[0].startswith(SETUP)]
+    kept, turns = steady[:3], steady[3:]
+    if turns:
+        kept = [*kept, turns[(week - phase.first) % len(turns)]]
+    once = [(what[1:], done, share) for what, done, share in setup] if week == phase.first else []
+    return once + kept
+
+
+def _sessions(steps: list[Step], budget: float) -> list[tuple[str, str, int]]:
+    """Minutes by share, in fives; a step that would take too long becomes several sessions."""
+    total = sum(share for _, _, share in steps)
+    found = []
+    for what, done, share in steps:
+        minutes = budget * share / total
+        times = min(3, max(1, -(-int(minutes) // LONGEST)))
+        each = max(5, int(minutes / times / 5) * 5)
+        again = " (session {} of {})"
+        found += [
+            (what + (again.format(k + 1, times) if times > 1 else ""), done, each)
+            for k in range(times)
+        ]
+    return found[:14]
+
+
+def _free(constraints: str) -> list[bool]:
+    """Which weekdays the constraints leave: 'only weekends', 'no time on Tuesdays'."""
+    text = constraints.lower()
+    if re.search(r"(?:only|just)\s+(?:on\s+|at\s+)?(?:the\s+)?weekends?|weekends?\s+only", text):
+        return [False] * 5 + [True] * 2
+    if re.search(
+        r"(?:only|just)\s+(?:on\s+)?(?:weekdays)|(?:no|not|never|busy)\W+(?:\w+\W+){0,3}weekends?",
+        text,
+    ):
+        return [True] * 5 + [False] * 2
+    names = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    refused = re.search(r"(?:no|not|never|can['’]?t|cannot|busy|except|without)\b(.{0,60})", text)
+    shut = refused[1] if refused else ""
+    free = [not re.search(rf"\b{name}[a-z]*day", shut) for name in names]
+    return free if any(free) else [True] * 7
+
+
+def _days(count: int, constraints: str, spread: int) -> list[int]:
+    choices = SPREADS.get(count, (tuple(range(7)),))
+    wished = choices[spread % len(choices)]
+    free = [day for day, is_free in enumerate(_free(constraints)) if is_free]
+    found = []
+    for number in range(count):
+        day = wished[number % len(wished)]
+        found.append(day if day in free else free[number % len(free)])
+    return sorted(found)
+
+
+def _milestones(goal: Goal, phases: list[Span]) -> list[Json]:
+    found = []
+    for phase in phases[:-1]:
+        week = min(phase.last, goal.weeks)
+        found.append(
+            {
+                "title": f"{phase.name} done",
+                "week": week,
+                "measure": goal.say(goal.topic.milestone, week),
+            }
+        )
+    reached = goal.span <= goal.weeks
+    measure = goal.topic.criteria[0] if reached else goal.topic.milestone
+    title = goal.title if reached else f"On course for {goal.due}"
+    found.append(
+        {"title": title[:280], "week": goal.weeks, "measure": goal.say(measure, goal.weeks)}
+    )
+    return found

@@ -1,0 +1,51 @@
+"""Which migration a database is at, which is the newest, and the way from one to the other."""
+
+import re
+import sys
+from pathlib import Path
+
+import asyncpg
+
+from devstack.errors import StackError
+from devstack.processes import Child, Spec
+
+REVISION = re.compile(r"^revision[^=\n]*=\s*[\"'](\w+)[\"']", re.MULTILINE)
+BEFORE = re.compile(r"^down_revision[^=\n]*=\s*[\"'](\w+)[\"']", re.MULTILINE)
+
+
+def head(root: Path) -> str:
+    """The newest revision. Raises StackError when the chain has no single end."""
+    texts = [path.read_text() for path in (root / "db/migrations/versions").glob("*.py")]
+    revisions: set[str] = {found for text in texts for found in REVISION.findall(text)}
+    ends = revisions - {found for text in texts for found in BEFORE.findall(text)}
+    if len(ends) != 1:
+        raise StackError(f"the migrations have {len(ends)} ends: {sorted(ends)}", "join them")
+    return ends.pop()
+
+
+async def current(url: str) -> str:
+    """The revision of a database, "" when it is empty."""
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
+            return ""
+        found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return found or ""
+    finally:
+        await connection.close()
+
+
+async def ensure_migrated(url: str, root: Path, log: Path, environment: dict[str, str]) -> None:
+    """`alembic upgrade head` unless the database is there. Raises StackError."""
+    if await current(url) == head(root):
+        return
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    child = await Child.spawn(
+        Spec("migrations", command, log, root, {**environment, "DATABASE_URL": url})
+    )
+    try:
+        code = await child.process.wait()
+    finally:
+        await child.kill()
+    if code:
+        raise StackError("the migrations failed", f"all of it: {log}", details=child.tail())

@@ -1,0 +1,115 @@
+"""What a caller reads back of a goal's run: its rows put together."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, PlainSerializer
+
+from domain.goals import (
+    ClarifiedGoal,
+    Evaluation,
+    GoalContext,
+    Plan,
+    QualityStatus,
+    Rerun,
+    Resolution,
+)
+from domain.runs import STAGES, Manifest, Message, RunStatus, Stage
+
+
+def _plain(amount: Decimal) -> str:
+    return f"{amount.normalize():f}"
+
+
+Usd = Annotated[
+    Decimal,
+    PlainSerializer(_plain, return_type=str, when_used="json"),
+    Field(description="US dollars as a decimal string, exact", examples=["0.00038738"]),
+]
+
+
+class RunError(Message):
+    """Why a run has no result: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class Draft(Message):
+    """One attempt at a resolution, with what was made of it. `kept` marks the run's result."""
+
+    resolution: Resolution
+    evaluation: Evaluation | None
+    plan: Plan | None
+    kept: bool
+
+
+class GoalSummary(Message):
+    """A run in a list."""
+
+    trace_id: UUID
+    status: RunStatus
+    stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
+    user_id: str
+    goal: str
+    title: str | None
+    quality_score: float | None
+    quality_status: QualityStatus | None
+    error_code: str | None
+    cost_usd: Usd | None
+    duration_ms: int | None
+    source_trace_id: UUID | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class GoalReport(Message):
+    """A run whole: what was asked, what came of it so far, and what it took."""
+
+    trace_id: UUID
+    status: RunStatus
+    stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
+    user_id: str
+    goal: str
+    locale: str
+    context: GoalContext
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    clarified_goal: ClarifiedGoal | None
+    resolution: Resolution | None
+    quality_score: float | None = Field(description="0 to 10: the mean of the four dimensions")
+    quality_status: QualityStatus | None
+    evaluation: Evaluation | None
+    plan: Plan | None
+    missing: dict[Stage, str] = Field(
+        description="Stages that failed for good, with their error codes: rerun from there"
+    )
+    refusal: str | None = Field(description="Why the goal was refused, in words for the person")
+    error: RunError | None
+    drafts: list[Draft] = Field(
+        description="Both attempts, when the resolution was revised; empty otherwise"
+    )
+    rerun: Rerun | None = Field(description="The run that this one repeats, and from which stage")
+    manifest: Manifest
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Usd | None = Field(description="Null when a model's price is not known")
+    duration_ms: int | None
+
+
+class FoundRun(Message):
+    """The little that a command must know of a run before it acts on it."""
+
+    trace_id: UUID
+    status: RunStatus
+    request_sha256: str
+
+
+def redone_stages(from_stage: Stage) -> frozenset[Stage]:
+    """What a rerun does again. Evaluate and plan stand side by side: one leaves the other alone."""
+    if from_stage in ("evaluate", "plan"):
+        return frozenset((from_stage,))
+    return frozenset(STAGES[STAGES.index(from_stage) :])

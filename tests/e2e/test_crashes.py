@@ -1,0 +1,115 @@
+"""Whatever crashes on the way: kills, cancels, terminations, pauses, parts that are away."""
+
+import pytest
+from temporalio.client import Client
+
+from devstack.controls import GeminiControl
+from devstack.stack import Stack
+
+from .conftest import Analyst, Backend
+from .test_goals import GOAL, WHOLE_TREE
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+async def operator(stack: Stack) -> Client:
+    """What an operator does in the Temporal UI, done by its API."""
+    return await Client.connect(stack.urls["temporal"])
+
+
+async def test_a_worker_killed_in_mid_call_loses_nothing(
+    stack: Stack, backend: Backend, analyst: Analyst, gemini: GeminiControl
+) -> None:
+    await gemini.close_gate("generate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("generate")
+    await stack.kill("worker")
+    await gemini.open_gate("generate")
+    await stack.start("worker")
+    run = await backend.finished(trace_id)
+    assert run["status"] == "success"
+    lines = await analyst.tree(trace_id)
+    at = lines.index("generation_stage")
+    assert [line for line in lines if not line.startswith("  ")] == [
+        line for line in WHOLE_TREE if not line.startswith("  ")
+    ]
+    assert lines[at + 1].strip() == "attempt 1 [ActivityAttemptLost]"
+    assert "  attempt 2" in lines
+
+
+async def test_a_stored_answer_is_never_asked_for_again(
+    stack: Stack, backend: Backend, gemini: GeminiControl
+) -> None:
+    """Killed while evaluate and plan are under way: the finished stages are not repeated."""
+    before = len(await gemini.calls())
+    await gemini.close_gate("evaluate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("evaluate")
+    await backend.events(trace_id, until="stage_finished")
+    await stack.kill("worker")
+    await gemini.open_gate("evaluate")
+    await stack.start("worker")
+    assert (await backend.finished(trace_id))["status"] == "success"
+    asked = [call["stage"] for call in await gemini.calls(since=before)]
+    assert asked.count("preprocess") == asked.count("generate") == 1
+    assert asked.count("evaluate") == 2
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "generate", "evaluate", "plan"])
+async def test_cancelling_works_at_every_stage(
+    backend: Backend, analyst: Analyst, gemini: GeminiControl, stage: str
+) -> None:
+    await gemini.close_gate(stage)
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting(stage)
+    answer = await backend.http.post(f"/api/goals/{trace_id}/cancel")
+    assert answer.status_code == 202, answer.text
+    run = await backend.finished(trace_id)
+    assert run["status"] == "cancelled"
+    trace = await analyst.trace(trace_id)
+    assert trace["metadata"]["status"] == "cancelled"
+    assert any("[CANCELLED]" in line for line in await analyst.tree(trace_id))
+
+
+async def test_a_terminated_run_is_closed_by_the_reconciler(
+    backend: Backend, analyst: Analyst, gemini: GeminiControl, operator: Client
+) -> None:
+    await gemini.close_gate("generate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("generate")
+    await operator.get_workflow_handle(f"goal_generation-{trace_id}").terminate("not needed")
+    await operator.get_schedule_handle("reconcile").trigger()
+    run = await backend.finished(trace_id)
+    assert run["status"] == "terminated"
+    trace = await analyst.trace(trace_id)
+    assert trace["error_info"]["exception_type"] == "WorkflowTerminated"
+
+
+async def test_an_accepted_goal_starts_when_temporal_was_away(
+    stack: Stack, backend: Backend
+) -> None:
+    await stack.stop("temporal")
+    trace_id = await backend.submit(GOAL)
+    assert (await backend.get(trace_id))["status"] == "accepted"
+    await stack.start("temporal")
+    assert (await backend.finished(trace_id))["status"] == "success"
+
+
+async def test_feedback_reaches_the_trace_after_opik_is_back(
+    stack: Stack, backend: Backend, analyst: Analyst
+) -> None:
+    trace_id = await backend.submit(GOAL)
+    await backend.events(trace_id)
+    await analyst.trace(trace_id)
+    await stack.stop("opik")
+    feedback = {"trace_id": trace_id, "user_id": "u", "rating": 4.5, "comment": "tight timeline"}
+    assert (await backend.http.post("/api/feedback", json=feedback)).status_code == 201
+    await stack.start("opik")
+    await analyst.control.wait(trace_id=trace_id, score="user_feedback.rating")
+    trace = await analyst.trace(trace_id)
+    rating = next(
+        score for score in trace["feedback_scores"] if score["name"] == "user_feedback.rating"
+    )
+    assert rating["value"] == 4.5
+    assert rating["reason"] == "tight timeline"

@@ -1,0 +1,110 @@
+"""What happens inside an attempt: model calls with their tokens and cost, and smaller steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Literal, Protocol
+from uuid import UUID
+
+from tracing.rows import error_info, without_none
+from tracing.text import chosen
+
+SpanType = Literal["general", "tool", "llm", "guardrail"]
+
+
+class Usage(Protocol):
+    """Tokens of one model call."""
+
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def thought_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+
+
+@dataclass
+class ChildSpan:
+    """A model call or a step inside an attempt. It is stored with its stage, not before."""
+
+    id: UUID
+    name: str
+    started_at: datetime
+    type: SpanType = "general"
+    model: str | None = None
+    provider: str | None = None
+    input: object = None
+    metadata: dict[str, object] = field(default_factory=dict)
+    attempt: int | None = None
+    output: object = None
+    usage: Usage | None = None
+    cost_usd: Decimal | None = None
+    ended_at: datetime | None = None
+    error: tuple[str, str] | None = None
+
+    def finish(
+        self,
+        output: object = None,
+        usage: Usage | None = None,
+        cost_usd: Decimal | None = None,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        ended_at: datetime | None = None,
+    ) -> None:
+        """End it; tokens and cost belong on the one span of the call that was billed."""
+        self.ended_at = ended_at or datetime.now(UTC)
+        self.output, self.usage, self.cost_usd = output, usage, cost_usd
+        self.metadata.update(metadata or {})
+
+    def fail(
+        self,
+        error_type: str,
+        message: str,
+        usage: Usage | None = None,
+        cost_usd: Decimal | None = None,
+    ) -> None:
+        """End it with an error, and with what it cost nevertheless."""
+        self.finish(None, usage, cost_usd)
+        self.error = (error_type, message)
+
+
+def child_fields(
+    span: ChildSpan, now: datetime, stage_error: tuple[str, str] | None
+) -> dict[str, object]:
+    """The span as Opik takes it, but for its ids and its place in the tree."""
+    # A step that was cut off shares the fate of its attempt.
+    error = span.error or (stage_error if span.ended_at is None else None)
+    text = chosen()
+    return without_none(
+        name=span.name,
+        type=span.type,
+        start_time=span.started_at,
+        end_time=span.ended_at or now,
+        model=span.model,
+        provider=span.provider,
+        input=text.data(span.input),
+        output=text.data(span.output),
+        metadata=text.facts(span.metadata) or None,
+        usage=opik_usage(span.usage) if span.usage else None,
+        total_estimated_cost=float(span.cost_usd) if span.cost_usd is not None else None,
+        error_info=error_info(*error) if error else None,
+    )
+
+
+def opik_usage(usage: Usage) -> dict[str, int]:
+    """Opik's keys, and Gemini's own beside them, as Opik's client writes them."""
+    completion = usage.output_tokens + usage.thought_tokens
+    total = usage.input_tokens + completion
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": completion,
+        "total_tokens": total,
+        "original_usage.prompt_token_count": usage.input_tokens,
+        "original_usage.candidates_token_count": usage.output_tokens,
+        "original_usage.thoughts_token_count": usage.thought_tokens,
+        "original_usage.cached_content_token_count": usage.cached_tokens,
+        "original_usage.total_token_count": total,
+    }

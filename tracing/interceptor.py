@@ -1,0 +1,258 @@
+"""Carrying the context through Temporal, and ending the trace. Workflow code emits nothing itself."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from pydantic_core import to_jsonable_python
+from temporalio import activity, client, worker, workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from tracing.closing import RunEnd
+from tracing.context import (
+    Root,
+    TraceContext,
+    attach,
+    attached,
+    derived,
+    from_headers,
+    of_activity,
+    to_headers,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run without a header falls back to, and how traces are ended."""
+
+    project: str
+    environment: str | None
+    complete: str
+    untraced: frozenset[str]
+
+
+class TracingInterceptor(client.Interceptor, worker.Interceptor):
+    """Registered once, on the client; workers made from it inherit it."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
+        """See base class."""
+        return _ClientOutbound(next)
+
+    def intercept_activity(
+        self, next: worker.ActivityInboundInterceptor
+    ) -> worker.ActivityInboundInterceptor:
+        """See base class."""
+        return _ActivityInbound(next, self._options)
+
+    def workflow_interceptor_class(
+        self, input: worker.WorkflowInterceptorClassInput
+    ) -> type[worker.WorkflowInboundInterceptor]:
+        """See base class."""
+        # The class is made here because Temporal constructs it itself, with one argument.
+        options = self._options
+
+        class Inbound(_WorkflowInbound):
+            def __init__(self, next: worker.WorkflowInboundInterceptor) -> None:
+                super().__init__(next, options)
+
+        return Inbound
+
+
+class _ClientOutbound(client.OutboundInterceptor):
+    async def start_workflow(
+        self, input: client.StartWorkflowInput
+    ) -> client.WorkflowHandle[Any, Any]:
+        # Signal-with-start comes this way too.
+        _inject(input)
+        return await super().start_workflow(input)
+
+    async def start_update_with_start_workflow(
+        self, input: client.StartWorkflowUpdateWithStartInput
+    ) -> client.WorkflowUpdateHandle[Any]:
+        _inject(input.start_workflow_input)
+        return await super().start_update_with_start_workflow(input)
+
+
+def _inject(input: client.StartWorkflowInput | client.UpdateWithStartStartWorkflowInput) -> None:
+    context = attached()
+    if context is None:
+        return
+    # Who starts a workflow from inside an activity joins its trace but does not end it.
+    owner = context.owner or input.id
+    input.headers = to_headers(context.model_copy(update={"owner": owner}), input.headers)
+
+
+class _ActivityInbound(worker.ActivityInboundInterceptor):
+    def __init__(self, next: worker.ActivityInboundInterceptor, options: Options) -> None:
+        super().__init__(next)
+        self._options = options
+
+    async def execute_activity(self, input: worker.ExecuteActivityInput) -> Any:
+        context = from_headers(input.headers) or of_activity(
+            activity.info(),
+            project=self._options.project,
+            environment=self._options.environment,
+        )
+        with attach(context):
+            return await super().execute_activity(input)
+
+
+class _WorkflowInbound(worker.WorkflowInboundInterceptor):
+    """Knows the run's context, and ends its trace when the run ends."""
+
+    def __init__(self, next: worker.WorkflowInboundInterceptor, options: Options) -> None:
+        super().__init__(next)
+        self._options = options
+        self._context: TraceContext | None = None
+
+    def init(self, outbound: worker.WorkflowOutboundInterceptor) -> None:
+        super().init(_WorkflowOutbound(outbound, self))
+
+    @property
+    def context(self) -> TraceContext:
+        """From the header, else derived. Read late: `workflow.info()` fails inside `init`."""
+        if self._context is None:
+            self._context = from_headers(workflow.info().headers) or self._derived()
+        return self._context
+
+    async def execute_workflow(self, input: worker.ExecuteWorkflowInput) -> Any:
+        if not self._ends_the_trace():
+            return await super().execute_workflow(input)
+        try:
+            result = await super().execute_workflow(input)
+        except (Exception, asyncio.CancelledError) as error:
+            # Any other error fails only the workflow task, which will be tried again.
+            if _is_cancellation(error) or workflow.is_failure_exception(error):
+                await self._close(self._end(*_ending_of(error)))
+            raise
+        await self._close(self._end(_status_of(result), result=_as_object(result)))
+        return result
+
+    def _ends_the_trace(self) -> bool:
+        info = workflow.info()
+        if info.workflow_type in self._options.untraced:
+            return False
+        # Continue-as-new and reset keep the id; a child workflow has another one.
+        owner = self.context.owner
+        return owner == info.workflow_id if owner else info.parent is None
+
+    def _derived(self) -> TraceContext:
+        info = workflow.info()
+        return derived(
+            Root(
+                name=info.workflow_type,
+                workflow_id=info.workflow_id,
+                run_id=info.run_id,
+                started_at=info.workflow_start_time,
+            ),
+            namespace=info.namespace,
+            first_run_id=info.first_execution_run_id,
+            project=self._options.project,
+            environment=self._options.environment,
+        )
+
+    def _end(
+        self,
+        status: str,
+        error_type: str | None = None,
+        error_message: str | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> RunEnd:
+        info, context = workflow.info(), self.context
+        return RunEnd(
+            trace_id=context.trace_id,
+            project=context.project,
+            status=status,
+            error_type=error_type,
+            error_message=error_message,
+            ended_at=workflow.now(),
+            result=result,
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            thread_id=context.thread_id,
+            environment=context.environment,
+            root=context.root,
+        )
+
+    async def _close(self, end: RunEnd) -> None:
+        """End the trace; a cancel that comes meanwhile comes too late to stop that."""
+        closing = workflow.start_local_activity(
+            self._options.complete,
+            end,
+            start_to_close_timeout=timedelta(seconds=15),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=200),
+                maximum_interval=timedelta(seconds=10),
+            ),
+            summary="End the trace",
+        )
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                if closing.cancelled() or workflow.cancellation_reason() is None:
+                    raise
+            except ActivityError as error:
+                # The run's own result counts; the reconciler ends what is left open.
+                workflow.logger.warning("The trace could not be ended", exc_info=error)
+
+
+class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
+    """Passes the context on to whatever the workflow starts."""
+
+    def __init__(self, next: worker.WorkflowOutboundInterceptor, inbound: _WorkflowInbound) -> None:
+        super().__init__(next)
+        self._inbound = inbound
+
+    def start_activity(self, input: worker.StartActivityInput) -> workflow.ActivityHandle[Any]:
+        input.headers = to_headers(self._inbound.context, input.headers)
+        return super().start_activity(input)
+
+    def start_local_activity(
+        self, input: worker.StartLocalActivityInput
+    ) -> workflow.ActivityHandle[Any]:
+        input.headers = to_headers(self._inbound.context, input.headers)
+        return super().start_local_activity(input)
+
+    async def start_child_workflow(
+        self, input: worker.StartChildWorkflowInput
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        # A child's stages stand in its parent's trace, which stays the parent's to end.
+        input.headers = to_headers(self._inbound.context, input.headers)
+        return await super().start_child_workflow(input)
+
+    def continue_as_new(self, input: worker.ContinueAsNewInput) -> NoReturn:
+        input.headers = to_headers(self._inbound.context, input.headers)
+        super().continue_as_new(input)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    return workflow.cancellation_reason() is not None and is_cancelled_exception(error)
+
+
+def _ending_of(error: BaseException) -> tuple[str, str | None, str | None]:
+    """Status, error type and message, told by the error at the bottom of Temporal's wrappings."""
+    if _is_cancellation(error):
+        return "cancelled", None, None
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, ApplicationError):
+        cause = cause.__cause__
+    named = cause.type if isinstance(cause, ApplicationError) else None
+    message = cause.message if isinstance(cause, ApplicationError) else str(cause)
+    return "failed", named or type(cause).__name__, message
+
+
+def _status_of(result: object) -> str:
+    return str(getattr(result, "status", None) or "success")
+
+
+def _as_object(result: object) -> dict[str, Any] | None:
+    plain = to_jsonable_python(result)
+    if plain is None or isinstance(plain, dict):
+        return plain
+    return {"value": plain}

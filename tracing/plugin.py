@@ -1,0 +1,37 @@
+"""Tracing in one line: `Client.connect(..., plugins=[TracingPlugin(project="…")])`."""
+
+from collections.abc import Iterable
+
+from temporalio.plugin import SimplePlugin
+
+from tracing.interceptor import Options, TracingInterceptor
+from tracing.text import TextMode, configure
+
+
+class TracingPlugin(SimplePlugin):
+    """Carries every run's trace context and ends its trace; workers inherit it from the client.
+
+    Args:
+        project: Opik project of runs that came without a header.
+        environment: Environment of those runs.
+        complete: Name of the activity that takes a `RunEnd` and calls `close_trace`; the worker
+            must have it. It runs as a local activity: one history event.
+        untraced: Workflow types (housekeeping) whose end is not the end of a trace.
+        text: How much personal text goes to Opik; None leaves what `configure` chose.
+        text_key: Keys the hashes of redacted text.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        environment: str | None = None,
+        complete: str = "complete",
+        untraced: Iterable[str] = (),
+        text: TextMode | None = None,
+        text_key: str = "",
+    ) -> None:
+        options = Options(project, environment, complete, frozenset(untraced))
+        super().__init__("opik-tracing", interceptors=[TracingInterceptor(options)])
+        if text is not None:
+            configure(text, key=text_key)
