@@ -22,7 +22,15 @@ async def connect(
     return await Client.connect(
         **config,
         data_converter=pydantic_data_converter,
-        plugins=[TracingPlugin(project=settings.opik_project, environment=settings.environment)],
+        plugins=[
+            TracingPlugin(
+                project=settings.opik_project,
+                environment=settings.environment,
+                untraced=("ReconcileWorkflow",),
+                text=settings.trace_text,
+                text_key=settings.pseudonym_key.get_secret_value(),
+            )
+        ],
         runtime=runtime,
         lazy=lazy,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -121,7 +122,7 @@ def make_worker(
     )
 
 
-def _starter(client: Client, settings: Settings):  # noqa: ANN202
+def _starter(client: Client, settings: Settings) -> Callable[[GoalRequest], Awaitable[None]]:
     async def start(request: GoalRequest) -> None:
         context = TraceContext(
             trace_id=request.trace_id,

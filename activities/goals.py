@@ -1,6 +1,5 @@
 """The four stages of a goal, and taking over earlier results for a rerun."""
 
-from collections.abc import Callable
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid5
@@ -8,7 +7,8 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel
 from temporalio import activity
 
-from activities.stage import StageRunner, Task
+from activities.attempt import Task
+from activities.stage import StageRunner
 from db.goals import (
     insert_evaluation,
     insert_plan,

@@ -29,7 +29,8 @@ come out.
   away or dies afterwards, the run is started and ends; follow it at `links.events`.
 * **Ask again without fear.** The same `Idempotency-Key` finds the same run.
 * **One id.** `trace_id` names the run here, its workflow in Temporal and its trace in Opik.
-* **Errors** are `application/problem+json`: a stable `code`, what was expected, what came, what to do.
+* **Errors** are `application/problem+json`: a stable `code`, what was expected, what came, and
+  what to do.
 * **Money** is a decimal string in US dollars; scores and ratings are numbers; times are UTC.
 """
 

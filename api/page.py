@@ -1,4 +1,4 @@
-"""The OpenAPI page: our own, so that it works without any other server and under a strict policy."""
+"""The OpenAPI page: our own, so that it works without any other server, under a strict policy."""
 
 from pathlib import Path
 

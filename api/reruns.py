@@ -15,7 +15,7 @@ from domain.runs import FINAL_STATUSES, Manifest, PromptRef, Stage
 async def repeat(
     conn: Connection, trace_id: UUID, submission: RerunSubmission, key: str | None
 ) -> NewRun:
-    """Raises NotFound, NotReady (the run is under way, or never came that far) or InvalidRequest."""
+    """Raises NotFound, NotReady (under way, or it never came that far) or InvalidRequest."""
     source = await select_report(conn, trace_id)
     if source is None:
         raise unknown_run(trace_id)

@@ -112,7 +112,7 @@ async def start(rein: Services, request: GoalRequest) -> bool:
 
 
 async def start_unless_ended(rein: Services, accepted: Accepted) -> None:
-    """Start an accepted run's workflow; again for a replayed one, which may not have been started."""
+    """Start an accepted run's workflow; for a replayed one that may not have happened yet."""
     if not accepted.replayed or accepted.status == "accepted":
         await start(rein, accepted.request)
 

@@ -1,4 +1,4 @@
-"""Version-7 UUIDs: random for a new trace, and deterministic, so that a repeat writes the same row."""
+"""Version-7 UUIDs: random ones, and deterministic ones, so that a repeat writes the same row."""
 
 import hashlib
 import os

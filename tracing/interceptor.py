@@ -1,6 +1,7 @@
-"""Carrying the context through Temporal, and ending the trace. Workflow code emits nothing itself."""
+"""Carrying the context through Temporal, and ending the trace. Workflow code emits nothing."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -192,14 +193,11 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
             summary="End the trace",
         )
         while not closing.done():
-            try:
+            with contextlib.suppress(asyncio.CancelledError, ActivityError):
                 await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                if closing.cancelled() or workflow.cancellation_reason() is None:
-                    raise
-            except ActivityError as error:
-                # The run's own result counts; the reconciler ends what is left open.
-                workflow.logger.warning("The trace could not be ended", exc_info=error)
+        if closing.exception() is not None:
+            # The run's own result counts; the reconciler ends what is left open.
+            workflow.logger.warning("The trace could not be ended", exc_info=closing.exception())
 
 
 class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):

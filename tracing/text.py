@@ -12,10 +12,37 @@ TextMode = Literal["full", "redacted", "none"]
 
 # Metadata that describes a run and never its person; everything else is treated as text.
 PLAIN_METADATA = frozenset(
-    "activity_id attempt code created_from environment finish_reason kind locale links manifest model "
-    "model_version prompt prompt_sha256 prompts quality_status run_id schema source_trace_id stage "
-    "status temporal_ui_url trace_id user user_id workflow_id workflow_run_id workflow_type "
-    "workflow_url".split()
+    (
+        "activity_id",
+        "attempt",
+        "code",
+        "created_from",
+        "environment",
+        "finish_reason",
+        "kind",
+        "locale",
+        "links",
+        "manifest",
+        "model",
+        "model_version",
+        "prompt",
+        "prompt_sha256",
+        "prompts",
+        "quality_status",
+        "run_id",
+        "schema",
+        "source_trace_id",
+        "stage",
+        "status",
+        "temporal_ui_url",
+        "trace_id",
+        "user",
+        "user_id",
+        "workflow_id",
+        "workflow_run_id",
+        "workflow_type",
+        "workflow_url",
+    )
 )
 
 
@@ -78,7 +105,7 @@ _chosen = TraceText()
 
 def configure(mode: TextMode, *, key: str = "") -> None:
     """Choose the mode of this process; called once, by its root."""
-    global _chosen  # noqa: PLW0603 - one process, one choice
+    global _chosen
     _chosen = TraceText(mode, key.encode())
 
 

@@ -106,9 +106,7 @@ async def test_a_harmful_goal_is_refused_kindly(backend: Backend, analyst: Analy
     assert not trace.get("error_info")
 
 
-@pytest.mark.parametrize(
-    ("stage", "there"), [("evaluate", "plan"), ("plan", "evaluation")]
-)
+@pytest.mark.parametrize(("stage", "there"), [("evaluate", "plan"), ("plan", "evaluation")])
 async def test_evaluation_and_planning_fail_apart(
     backend: Backend, gemini: GeminiControl, stage: str, there: str
 ) -> None:

@@ -200,7 +200,8 @@ TABLES = (
         project     text NOT NULL,
         payload     jsonb NOT NULL,  -- the whole row as Opik takes it
         event_time  timestamptz NOT NULL,  -- becomes last_updated_at: the newest event wins
-        finality    smallint NOT NULL DEFAULT 2 CHECK (finality BETWEEN 0 AND 2),  -- 0 open, 1 presumed ended, 2 ended
+        -- 0 open, 1 presumed ended, 2 ended
+        finality    smallint NOT NULL DEFAULT 2 CHECK (finality BETWEEN 0 AND 2),
         state       text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'dead')),
         attempts    integer NOT NULL DEFAULT 0,
         next_try_at timestamptz NOT NULL DEFAULT now(),
@@ -212,7 +213,10 @@ TABLES = (
     ) WITH (fillfactor = 80)
     """,
     "CREATE INDEX trace_outbox_due ON trace_outbox (kind, next_try_at) WHERE state = 'pending'",
-    "CREATE INDEX trace_outbox_unfinished ON trace_outbox (state, finality) WHERE state IN ('pending', 'dead') OR finality = 0",
+    """
+    CREATE INDEX trace_outbox_unfinished ON trace_outbox (state, finality)
+        WHERE state IN ('pending', 'dead') OR finality = 0
+    """,
     "CREATE INDEX trace_outbox_sent ON trace_outbox (sent_at) WHERE state = 'sent'",
     "CREATE INDEX trace_outbox_by_trace ON trace_outbox (trace_id)",
     """

@@ -1,0 +1,1 @@
+"""`make setup`. Standard library only: it runs before anything is installed."""

@@ -1,0 +1,69 @@
+"""Reading a raw answer into a model: the finish reason first, then the text, then the rules."""
+
+import json
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from llm.errors import ModelError
+from llm.gemini import Answer
+
+T = TypeVar("T", bound=BaseModel)
+
+LARGEST_ANSWER = 64 * 1024
+BLOCKING = frozenset(("SAFETY", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"))
+NAMED_PROBLEMS = 5
+
+_FENCED = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read(answer: Answer, schema: type[T]) -> T:
+    """The answer as `schema`. Raises ModelError, and nothing else, when it cannot be that."""
+    _refuse_unfinished(answer)
+    text = answer.text
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST_ANSWER:
+        raise ModelError("OUTPUT_TOO_LARGE", "The answer is larger than 64 KB")
+    if not text.strip():
+        raise ModelError("OUTPUT_EMPTY", "The answer is empty")
+    fenced = _FENCED.match(text)
+    try:
+        value = json.loads(_LONE_SURROGATE.sub("\ufffd", fenced[1] if fenced else text))
+    except (ValueError, RecursionError):
+        raise ModelError("OUTPUT_INVALID", "The answer is no valid JSON") from None
+    try:
+        return schema.model_validate(_cleaned(value), extra="forbid")
+    except ValidationError as error:
+        raise ModelError.invalid(_problems(error)) from None
+
+
+def _refuse_unfinished(answer: Answer) -> None:
+    if answer.block_reason or answer.finish_reason in BLOCKING:
+        reason = answer.block_reason or answer.finish_reason
+        raise ModelError("BLOCKED", f"Gemini's safety rules blocked this goal ({reason})")
+    if answer.finish_reason == "RECITATION":
+        raise ModelError("RECITATION", "Gemini stopped: its answer was too like a known text")
+    if answer.finish_reason == "MAX_TOKENS":
+        raise ModelError("OUTPUT_TRUNCATED", "The answer was cut at its token limit; be shorter")
+    if answer.finish_reason not in ("STOP", "FINISH_REASON_UNSPECIFIED", None):
+        raise ModelError("OUTPUT_UNFINISHED", f"Gemini stopped early ({answer.finish_reason})")
+
+
+def _cleaned(value: Any) -> Any:
+    """The value without NUL and lone surrogates, which PostgreSQL does not take."""
+    if isinstance(value, str):
+        return _LONE_SURROGATE.sub("\ufffd", value.replace("\x00", ""))
+    if isinstance(value, list):
+        return [_cleaned(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _cleaned(each) for key, each in value.items()}
+    return value
+
+
+def _problems(error: ValidationError) -> str:
+    """Where and which rule, without the text that broke it."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    named = [f"{'.'.join(map(str, each['loc'])) or 'answer'}: {each['msg']}" for each in found]
+    more = f" and {len(named) - NAMED_PROBLEMS} more" if len(named) > NAMED_PROBLEMS else ""
+    return "; ".join(named[:NAMED_PROBLEMS]) + more

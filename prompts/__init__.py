@@ -1,0 +1,1 @@
+"""Prompts: immutable text, versioned as files."""

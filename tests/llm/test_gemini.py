@@ -1,0 +1,151 @@
+"""The real client against the stand-in: every kind of answer, one request each, no key in sight."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from devstack.controls import GeminiControl
+from domain.goals import ClarifiedGoalDraft, PlanDraft
+from llm.errors import ModelError
+from llm.gemini import Gemini, ModelCall, response_schema, thinks
+from llm.parsing import read
+
+pytestmark = pytest.mark.stack
+
+KEY = "canary-key-81f0"
+CALL = ModelCall(
+    model="gemini-2.0-flash",
+    system="You clarify goals.",
+    user="<today>2026-11-24</today>\n<goal>\nI want to run a 5K by end of Q1\n</goal>",
+    schema=ClarifiedGoalDraft,
+    temperature=0.2,
+    max_output_tokens=2048,
+    thinking_budget=0,
+    timeout_s=5,
+)
+
+
+@pytest.fixture
+async def gemini(gemini_standin: GeminiControl) -> AsyncIterator[Gemini]:
+    client = Gemini(api_key=KEY, base_url=gemini_standin.url)
+    yield client
+    await client.aclose()
+
+
+async def test_an_answer_is_read_into_its_schema(gemini: Gemini) -> None:
+    answer = await gemini.ask(CALL)
+    draft = read(answer, ClarifiedGoalDraft)
+    assert draft.verdict == "goal"
+    assert str(draft.deadline) == "2027-03-31"
+    assert answer.usage.input_tokens > 20
+    assert answer.usage.output_tokens > 20
+    assert "stand-in" in (answer.model_version or "")
+
+
+ANSWERS: list[tuple[str, dict[str, Any], str, bool]] = [
+    ("rate_limit", {"seconds": 37.5}, "RATE_LIMITED", True),
+    ("daily_quota", {}, "QUOTA_EXHAUSTED", True),
+    ("error", {"status": 500}, "PROVIDER_UNAVAILABLE", True),
+    ("error", {"status": 503}, "PROVIDER_UNAVAILABLE", True),
+    ("bad_key", {}, "KEY_REFUSED", False),
+    ("unknown_model", {}, "MODEL_UNKNOWN", False),
+    ("bad_request", {}, "REQUEST_REFUSED", False),
+    ("hang", {}, "TIMEOUT", True),
+    ("drip", {}, "TIMEOUT", True),
+    ("drop", {}, "CONNECTION_LOST", True),
+    ("reset", {}, "CONNECTION_LOST", True),
+    ("computed_then_dropped", {}, "CONNECTION_LOST", True),
+    ("html_200", {}, "NO_GEMINI_ANSWER", True),
+    ("truncated", {}, "OUTPUT_TRUNCATED", False),
+    ("safety", {}, "BLOCKED", False),
+    ("recitation", {}, "RECITATION", False),
+    ("prompt_blocked", {}, "BLOCKED", False),
+    ("unknown_finish_reason", {}, "OUTPUT_UNFINISHED", True),
+    ("empty_text", {}, "OUTPUT_EMPTY", False),
+    ("no_parts", {}, "OUTPUT_EMPTY", False),
+    ("malformed", {}, "OUTPUT_INVALID", False),
+    ("wrong_types", {}, "OUTPUT_INVALID", False),
+    ("extra_field", {}, "OUTPUT_INVALID", False),
+    ("nonsense", {}, "OUTPUT_INVALID", False),
+    ("huge", {}, "OUTPUT_TOO_LARGE", False),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*is not a valid:UserWarning")
+@pytest.mark.parametrize(("fault", "args", "code", "retryable"), ANSWERS)
+async def test_every_bad_answer_has_its_code(
+    gemini: Gemini,
+    gemini_standin: GeminiControl,
+    fault: str,
+    args: dict[str, Any],
+    code: str,
+    retryable: bool,
+) -> None:
+    before = len(await gemini_standin.calls())
+    await gemini_standin.faults({"fault": fault, "args": args, "calls": "all"})
+    with pytest.raises(ModelError) as caught:
+        read(await gemini.ask(replace(CALL, timeout_s=1)), ClarifiedGoalDraft)
+    assert caught.value.code == code
+    assert caught.value.retryable is retryable
+    shown = f"{caught.value!r} {caught.value} {caught.value.args}"
+    assert KEY not in shown
+    assert len(await gemini_standin.calls()) - before <= 1, "the client repeated the request"
+
+
+async def test_the_wait_is_the_one_that_was_told(
+    gemini: Gemini, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "rate_limit", "args": {"seconds": 37.5}})
+    with pytest.raises(ModelError) as caught:
+        await gemini.ask(CALL)
+    assert caught.value.retry_after == timedelta(seconds=37.5)
+
+
+async def test_a_daily_quota_waits_five_minutes_at_least(
+    gemini: Gemini, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "daily_quota"})
+    with pytest.raises(ModelError) as caught:
+        await gemini.ask(CALL)
+    assert (caught.value.retry_after or timedelta()) >= timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("fault", ["fenced", "hostile_text"])
+async def test_odd_but_usable_answers_are_read(
+    gemini: Gemini, gemini_standin: GeminiControl, fault: str
+) -> None:
+    await gemini_standin.faults({"fault": fault})
+    draft = read(await gemini.ask(CALL), ClarifiedGoalDraft)
+    assert "\x00" not in draft.model_dump_json()
+    draft.model_dump_json().encode()
+
+
+async def test_a_refused_connection_is_lost_not_repeated() -> None:
+    gemini = Gemini(api_key=KEY, base_url="http://127.0.0.1:9")
+    with pytest.raises(ModelError) as caught:
+        await gemini.ask(CALL)
+    assert caught.value.code == "CONNECTION_LOST"
+    assert caught.value.maybe_billed
+    await gemini.aclose()
+
+
+def test_the_schema_keeps_only_what_gemini_takes() -> None:
+    text = str(response_schema(PlanDraft))
+    assert "maxLength" not in text
+    assert "'default'" not in text
+    assert response_schema(PlanDraft)["propertyOrdering"] == [
+        "first_step_today",
+        "weeks",
+        "milestones",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("gemini-2.0-flash", False), ("gemini-2.5-flash", True), ("gemini-3-pro", True)],
+)
+def test_only_later_models_take_a_thinking_budget(model: str, expected: bool) -> None:
+    assert thinks(model) is expected
