@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -35,11 +36,20 @@ come out.
 """
 
 
+class Api(FastAPI):
+    """Knows the schema of its errors, which all endpoints share."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            super().openapi()["components"]["schemas"] |= problems.schemas()
+        return super().openapi()
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The whole API; it connects when it starts."""
     registry = CollectorRegistry()
     gauges = Gauges(registry)
-    app = FastAPI(
+    app = Api(
         title="Rein",
         version="1.0.0",
         summary="Durable AI coaching: goals, resolutions, plans, feedback",

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from domain.errors import ReinError
@@ -55,7 +56,7 @@ class Problem(BaseModel):
 
 
 def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": description, "content": content}}
 
 
@@ -69,6 +70,15 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     **_declared(422, "The request does not fit: `errors` says where"),
     **_declared(503, "A part of Rein is away; see Retry-After"),
 }
+
+
+def schemas() -> dict[str, Any]:
+    """What the declared answers refer to, for the OpenAPI document."""
+    _, found = models_json_schema(
+        [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    shared: dict[str, Any] = found["$defs"]
+    return shared
 
 
 class ProblemResponse(Response):

@@ -1,7 +1,6 @@
 """Carrying the context through Temporal, and ending the trace. Workflow code emits nothing."""
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -192,12 +191,15 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
             ),
             summary="End the trace",
         )
-        while not closing.done():
-            with contextlib.suppress(asyncio.CancelledError, ActivityError):
+        try:
+            try:
                 await asyncio.shield(closing)
-        if closing.exception() is not None:
+            except asyncio.CancelledError:
+                # A run is cancelled at most once, so a second one means that it is being evicted.
+                await closing
+        except ActivityError as error:
             # The run's own result counts; the reconciler ends what is left open.
-            workflow.logger.warning("The trace could not be ended", exc_info=closing.exception())
+            workflow.logger.warning("The trace could not be ended", exc_info=error)
 
 
 class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):

@@ -81,7 +81,10 @@ def _criteria(goal: Goal, revised: bool) -> list[str]:
 
 
 def _risks(goal: Goal, rng: random.Random) -> list[Json]:
-    risks = [{"risk": goal.say(r), "response": goal.say(a) + "."} for r, a in goal.topic.risks]
+    risks = [
+        {"risk": goal.say(known.risk), "response": goal.say(known.response) + "."}
+        for known in goal.topic.risks
+    ]
     rng.shuffle(risks)
     if goal.constraints:
         cure = (

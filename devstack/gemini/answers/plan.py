@@ -19,7 +19,6 @@ SPREADS: dict[int, tuple[tuple[int, ...], ...]] = {
     6: ((0, 1, 2, 3, 5, 6), (0, 1, 3, 4, 5, 6)),
 }
 LONGEST = 90
-SETUP = "!"  # a step that is done once, in the first week of its phase
 
 
 def write(request: Request, rng: random.Random) -> Json:
@@ -70,27 +69,26 @@ def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
 
 def _steps(goal: Goal, phase: Span, week: int) -> list[Step]:
     """The week's steps: what belongs to the phase's first week only, three that stay, one that changes."""
-    all_steps = goal.topic.tasks[min(phase.index, len(goal.topic.tasks) - 1)]
-    setup = [s for s in all_steps if s[0].startswith(SETUP)]
-    steady = [s for s in all_steps if not s[0].startswith(SETUP)]
+    all_steps = goal.topic.phases[phase.index].tasks
+    steady = [step for step in all_steps if not step.once]
     kept, turns = steady[:3], steady[3:]
     if turns:
         kept = [*kept, turns[(week - phase.first) % len(turns)]]
-    once = [(what[1:], done, share) for what, done, share in setup] if week == phase.first else []
+    once = [step for step in all_steps if step.once] if week == phase.first else []
     return once + kept
 
 
 def _sessions(steps: list[Step], budget: float) -> list[tuple[str, str, int]]:
     """Minutes by share, in fives; a step that would take too long becomes several sessions."""
-    total = sum(share for _, _, share in steps)
+    total = sum(step.share for step in steps)
     found = []
-    for what, done, share in steps:
-        minutes = budget * share / total
+    for step in steps:
+        minutes = budget * step.share / total
         times = min(3, max(1, -(-int(minutes) // LONGEST)))
         each = max(5, int(minutes / times / 5) * 5)
         again = " (session {} of {})"
         found += [
-            (what + (again.format(k + 1, times) if times > 1 else ""), done, each)
+            (step.do + (again.format(k + 1, times) if times > 1 else ""), step.done, each)
             for k in range(times)
         ]
     return found[:14]

@@ -9,10 +9,33 @@ import yaml
 
 from devstack.gemini.answers.topic import Topic
 
-ORDER = (
-    "weight quit sleep calm debt save run lift endure read language code exam screen early write "
-    "music business job rise daily art people skill fit"
-).split()
+ORDER = [
+    "weight",
+    "quit",
+    "sleep",
+    "calm",
+    "debt",
+    "save",
+    "run",
+    "lift",
+    "endure",
+    "read",
+    "language",
+    "code",
+    "exam",
+    "screen",
+    "early",
+    "write",
+    "music",
+    "business",
+    "job",
+    "rise",
+    "daily",
+    "art",
+    "people",
+    "skill",
+    "fit",
+]
 
 
 def _load(key: str) -> Topic:
