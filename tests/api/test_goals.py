@@ -1,4 +1,4 @@
-"""POST, GET, list, cancel of goals, as a backend service calls them."""
+"""POST, GET, list and cancel of goals, as a backend service calls them."""
 
 import asyncio
 from typing import Any
@@ -9,4 +9,251 @@ import pytest
 
 from db.pool import Pool, acquire
 from domain.runs import pseudonym
-from tests_api import Runs  # placeholder
+from tests.api.conftest import Runs
+
+BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "user-42"}
+
+
+async def _post(http: httpx.AsyncClient, body: Any = BODY, **headers: str) -> httpx.Response:
+    return await http.post("/api/goals", json=body, headers=headers)
+
+
+class TestCreate:
+    async def test_accepts_and_stores_everything_in_one_go(
+        self, http: httpx.AsyncClient, pool: Pool
+    ) -> None:
+        answer = await _post(http)
+        assert answer.status_code == 202, answer.text
+        run = answer.json()
+        trace_id = run["trace_id"]
+        assert run["status"] == "accepted"
+        assert run["plan"] is None
+        assert UUID(trace_id).version == 7
+        assert answer.headers["location"] == f"http://rein.test/api/goals/{trace_id}"
+        assert run["links"]["trace"] == f"http://rein.test/api/traces/{trace_id}"
+        assert run["links"]["workflow"].endswith(f"/workflows/goal_generation-{trace_id}")
+        async with acquire(pool) as conn:
+            stored = await conn.fetchrow(
+                """
+                SELECT g.goal, r.user_id, r.pseudonym, r.request, e.kind, o.payload
+                  FROM runs r
+                  JOIN goals g USING (trace_id)
+                  JOIN run_events e USING (trace_id)
+                  JOIN trace_outbox o USING (trace_id)
+                 WHERE trace_id = $1
+                """,
+                UUID(trace_id),
+            )
+        assert stored["goal"] == BODY["goal"]
+        assert stored["user_id"] == "user-42"
+        assert stored["pseudonym"] == pseudonym("user-42", "rein-local")
+        assert stored["kind"] == "accepted"
+        assert stored["payload"]["name"] == "goal_generation_pipeline"
+        for shared in (stored["request"], stored["payload"]):
+            assert "user-42" not in str(shared)
+
+    async def test_one_key_is_one_run_even_at_once(self, http: httpx.AsyncClient) -> None:
+        key = {"Idempotency-Key": uuid4().hex}
+        answers = await asyncio.gather(*(_post(http, **key) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({answer.json()["trace_id"] for answer in answers}) == 1
+        replayed = [answer.headers.get("idempotent-replayed") for answer in answers]
+        assert replayed.count("true") == 19
+
+    async def test_a_key_with_another_body_is_refused(self, http: httpx.AsyncClient) -> None:
+        key = {"Idempotency-Key": uuid4().hex}
+        await _post(http, **key)
+        answer = await _post(http, BODY | {"goal": "Learn the cello"}, **key)
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "IDEMPOTENCY_KEY_REUSED"
+
+    async def test_a_replay_of_an_ended_run_answers_its_result(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        key = {"Idempotency-Key": uuid4().hex}
+        trace_id = UUID((await _post(http, **key)).json()["trace_id"])
+        async with acquire(stored.pool) as conn:
+            await conn.execute(
+                "UPDATE runs SET status = 'cancelled', finished_at = now() WHERE trace_id = $1",
+                trace_id,
+            )
+        answer = await _post(http, **key)
+        assert answer.status_code == 200
+        assert answer.json()["status"] == "cancelled"
+
+    async def test_waits_for_the_end_when_asked(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        key = {"Idempotency-Key": uuid4().hex}
+        trace_id = UUID((await _post(http, **key)).json()["trace_id"])
+        waiting = asyncio.create_task(_post(http, Prefer="wait=30", **key))
+        async with acquire(stored.pool) as conn, conn.transaction():
+            await conn.execute(
+                "UPDATE runs SET status = 'refused', finished_at = now() WHERE trace_id = $1",
+                trace_id,
+            )
+        await stored.event(trace_id, "end", "finished")
+        answer = await waiting
+        assert answer.status_code == 200
+        assert answer.headers["preference-applied"] == "wait=30"
+
+    async def test_a_wait_that_is_too_short_answers_202(self, http: httpx.AsyncClient) -> None:
+        answer = await _post(http, Prefer="respond-async, wait=0")
+        assert answer.status_code == 202
+        assert answer.headers["preference-applied"] == "wait=0"
+
+    @pytest.mark.parametrize(
+        ("change", "where"),
+        [
+            ({"goal": ""}, "body.goal"),
+            ({"goal": " " * 10}, "body.goal"),
+            ({"goal": "a\x00bcd"}, "body.goal"),
+            ({"goal": "x" * 4001}, "body.goal"),
+            ({"goal": 7}, "body.goal"),
+            ({"user_id": "two words"}, "body.user_id"),
+            ({"surprise": 1}, "body.surprise"),
+            ({"locale": "EN_us"}, "body.locale"),
+            ({"context": {"hours_per_week": 1e300}}, "body.context.hours_per_week"),
+            ({"context": {"deadline": "2020-01-01"}}, "body.context.deadline"),
+            ({"context": {"experience": "\x00"}}, "body.context.experience"),
+        ],
+    )
+    async def test_what_does_not_fit_is_named(
+        self, http: httpx.AsyncClient, change: dict[str, Any], where: str
+    ) -> None:
+        answer = await _post(http, BODY | change)
+        problem = answer.json()
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert problem["detail"].startswith(where)
+        assert problem["cure"]
+
+    @pytest.mark.parametrize("wait", ["wait=soon", "wait=", "wait=-1", "wait=²"])
+    async def test_a_wait_must_be_seconds(self, http: httpx.AsyncClient, wait: str) -> None:
+        answer = await http.post(
+            "/api/goals", json=BODY, headers=[(b"Prefer", wait.encode("latin-1"))]
+        )
+        assert answer.status_code == 422
+
+
+class TestRead:
+    async def test_a_revised_run_shows_both_drafts_and_keeps_the_better(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.finished(drafts=(5.0, 7.5))
+        run = (await http.get(f"/api/goals/{trace_id}")).json()
+        assert run["status"] == "success"
+        assert run["quality_score"] == 7.5
+        assert run["resolution"]["draft"] == 2
+        assert [draft["kept"] for draft in run["drafts"]] == [False, True]
+        assert run["plan"]["weeks"][0]["tasks"][0]["date"] == "2027-01-04"
+        assert run["cost_usd"] == "0"
+
+    async def test_a_failed_run_says_why(self, http: httpx.AsyncClient, stored: Runs) -> None:
+        trace_id = await stored.finished("failed", drafts=())
+        run = (await http.get(f"/api/goals/{trace_id}")).json()
+        assert run["error"] == {"code": "OUTPUT_TRUNCATED", "message": "The answer was cut"}
+        assert run["resolution"] is None
+
+    async def test_a_refused_goal_says_why(self, http: httpx.AsyncClient, stored: Runs) -> None:
+        trace_id = await stored.finished("refused", drafts=(), verdict="harmful")
+        run = (await http.get(f"/api/goals/{trace_id}")).json()
+        assert run["refusal"] == "Rein cannot help with this"
+
+    async def test_resolution_and_plan_by_their_own_ids(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.finished()
+        run = (await http.get(f"/api/goals/{trace_id}")).json()
+        resolution = await http.get(f"/api/resolutions/{run['resolution']['resolution_id']}")
+        plan = await http.get(f"/api/plans/{run['plan']['plan_id']}")
+        assert resolution.json()["title"] == run["resolution"]["title"]
+        assert plan.json()["trace_id"] == str(trace_id)
+
+    @pytest.mark.parametrize("path", ["goals", "resolutions", "plans"])
+    async def test_an_unknown_id_is_404_and_a_wrong_one_422(
+        self, http: httpx.AsyncClient, path: str
+    ) -> None:
+        missing = await http.get(f"/api/{path}/{uuid4()}")
+        wrong = await http.get(f"/api/{path}/42")
+        assert (missing.status_code, missing.json()["code"]) == (404, "NOT_FOUND")
+        assert (wrong.status_code, wrong.json()["code"]) == (422, "INVALID_REQUEST")
+
+
+class TestList:
+    async def test_pages_hold_every_run_once_newest_first(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        made = [str(await stored.finished(user_id="pager")) for _ in range(5)]
+        seen: list[str] = []
+        query: dict[str, Any] = {"user_id": "pager", "limit": 2}
+        while True:
+            page = (await http.get("/api/goals", params=query)).json()
+            seen += [item["trace_id"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            query["cursor"] = page["next_cursor"]
+        assert seen == made[::-1]
+
+    async def test_filters_narrow(self, http: httpx.AsyncClient, stored: Runs) -> None:
+        good = str(await stored.finished(user_id="filter", drafts=(9.0,), goal="Learn the oboe"))
+        weak = str(await stored.finished("partial", user_id="filter", drafts=(4.0,)))
+
+        async def found(**query: Any) -> list[str]:
+            answer = await http.get("/api/goals", params={"user_id": "filter", **query})
+            assert answer.status_code == 200, answer.text
+            return [item["trace_id"] for item in answer.json()["items"]]
+
+        assert await found() == [weak, good]
+        assert await found(status="partial") == [weak]
+        assert await found(status=["partial", "success"]) == [weak, good]
+        assert await found(min_score=8.5) == [good]
+        assert await found(max_score=8.5) == [weak]
+        assert await found(q="OBOE learn") == [good]
+        assert await found(q="'\"((:*&|!") == []
+        assert await found(**{"from": "2020-01-01", "to": "9999-12-31"}) == [weak, good]
+        assert await found(to="2020-01-01") == []
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "cursor=%00",
+            "cursor=bm9uc2Vuc2U=",
+            "cursor=é",
+            "limit=0",
+            "limit=101",
+            "q=%00",
+            "q=",
+            "user_id=%20",
+            "status=done",
+            "from=yesterday",
+            "min_score=nan",
+        ],
+    )
+    async def test_a_wrong_query_is_refused(self, http: httpx.AsyncClient, query: str) -> None:
+        answer = await http.get(f"/api/goals?{query}")
+        assert answer.status_code == 422, answer.text
+
+    async def test_bytes_that_are_no_text_do_no_harm(self, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/api/goals?q=%ff%fe")).status_code == 200
+
+
+class TestCancel:
+    async def test_an_ended_run_cannot_be_cancelled(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.finished()
+        answer = await http.post(f"/api/goals/{trace_id}/cancel")
+        assert (answer.status_code, answer.json()["code"]) == (409, "ALREADY_FINISHED")
+        assert answer.json()["trace_id"] == str(trace_id)
+
+    async def test_while_temporal_is_away_it_says_so(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.accepted()
+        answer = await http.post(f"/api/goals/{trace_id}/cancel")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "3"
+
+    async def test_an_unknown_run_is_404(self, http: httpx.AsyncClient) -> None:
+        assert (await http.post(f"/api/goals/{uuid4()}/cancel")).status_code == 404

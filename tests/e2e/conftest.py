@@ -69,8 +69,10 @@ class Analyst:
 
     async def spans(self, trace_id: str) -> list[dict[str, Any]]:
         answer = await self.control.http.get(
-            "/api/v1/private/spans", params={"trace_id": trace_id, "size": 500}
+            "/api/v1/private/spans",
+            params={"trace_id": trace_id, "size": 500, "project_name": "rein-ai-coaching"},
         )
+        assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["content"]
         return found
 

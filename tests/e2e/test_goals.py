@@ -1,6 +1,6 @@
 """The main job, from the outside: a goal in; a resolution, its scores, a plan and a trace out."""
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import uuid4
 
@@ -15,7 +15,6 @@ pytestmark = pytest.mark.stack
 GOAL = "I want to run a 5K by end of Q1"
 VAGUE = "get better at things"
 
-STAGE = ["  llm_call_{0}", "  json_parsing"]
 WHOLE_TREE = [
     "preprocessing_stage",
     "  llm_call_preprocess",
@@ -197,6 +196,4 @@ async def test_the_same_key_finds_the_same_run(backend: Backend) -> None:
 
 
 def _seconds(at: object) -> float:
-    from datetime import datetime
-
     return at if isinstance(at, float) else datetime.fromisoformat(str(at)).timestamp()

@@ -1,0 +1,96 @@
+"""`python -m tracing.ship [--status | --resend TRACE_ID | --dead]`."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from uuid import UUID
+
+import structlog
+
+from db import pool as database
+from settings import Settings
+from tracing.outbox import backlog
+from tracing.ship.door import Door, OpikAddress
+from tracing.ship.housekeeping import Care, look_after, register_project
+from tracing.ship.queue import Pool, dead_rows, resend
+from tracing.ship.shipper import Shipper
+
+log = structlog.get_logger()
+
+
+async def ship(settings: Settings, pool: Pool) -> None:
+    """Ship until SIGINT or SIGTERM; what is not sent by then stays pending."""
+    stopped = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    address = OpikAddress(
+        url=settings.opik_url,
+        api_key=settings.opik_api_key.get_secret_value() or None,
+        workspace=settings.opik_workspace,
+    )
+    async with Door(address) as door:
+        shipper = Shipper(pool, door)
+        work = [
+            shipper.run(),
+            database.listen(
+                settings.database_url,
+                "trace_outbox",
+                lambda _: shipper.wake(),
+                lambda _: shipper.wake(),
+            ),
+            register_project(pool, door, settings.opik_project),
+            look_after(pool, door, Care()),
+        ]
+        tasks = [asyncio.create_task(each) for each in work]
+        log.info("shipper_started", opik=settings.opik_url, project=settings.opik_project)
+        await stopped.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1.5)
+        log.info("shipper_stopped")
+
+
+async def status(pool: Pool) -> int:
+    """Say what waits and what was set aside; 1 when something was."""
+    async with pool.acquire(timeout=2) as conn:
+        waiting = await backlog(conn)
+        lines = [
+            f"pending      {waiting.pending}",
+            f"oldest       {waiting.oldest_age_s:.0f} s",
+            f"open traces  {waiting.open}",
+            f"set aside    {waiting.dead}",
+        ]
+        lines += [f"  {row}: {reason}" for row, reason in await dead_rows(conn)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 1 if waiting.dead else 0
+
+
+async def send_again(pool: Pool, trace_id: UUID | None) -> int:
+    """Make rows pending again."""
+    async with pool.acquire(timeout=2) as conn:
+        again = await resend(conn, trace_id=trace_id)
+    sys.stdout.write(f"{again} rows will be sent again\n")
+    return 0
+
+
+async def main() -> int:
+    """Do what the command line asks."""
+    parser = argparse.ArgumentParser(prog="python -m tracing.ship", description=__doc__)
+    todo = parser.add_mutually_exclusive_group()
+    todo.add_argument("--status", action="store_true", help="backlog, its age, what was set aside")
+    todo.add_argument("--resend", type=UUID, metavar="TRACE_ID", help="send a whole trace again")
+    todo.add_argument("--dead", action="store_true", help="send again what was set aside")
+    asked = parser.parse_args()
+    settings = Settings()
+    async with database.connect(settings.database_url, size=4, name="rein shipper") as pool:
+        if asked.status:
+            return await status(pool)
+        if asked.resend or asked.dead:
+            return await send_again(pool, asked.resend)
+        await ship(settings, pool)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,217 @@
+"""The shipper's side of the outbox: claim, mark, set aside, send again, forget."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from tracing.ids import uuid7
+from tracing.rows import Connection, Kind, as_json
+
+
+class Pool(Protocol):
+    """What the shipper needs of a connection pool; asyncpg's has it."""
+
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Any]: ...
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A row taken for sending; `wire` is its JSON as Opik takes it."""
+
+    kind: Kind
+    id: str
+    trace_id: UUID
+    event_time: datetime
+    attempts: int
+    known: bool  # Opik had a version of it before
+    wire: str
+
+
+# The lease is committed before sending, so that no activity ever waits for Opik on a row's lock,
+# and what a killed shipper held becomes due again by itself.
+CLAIM = """
+WITH due AS MATERIALIZED (
+    SELECT kind, id, next_try_at, pg_column_size(payload) AS size
+    FROM trace_outbox o
+    WHERE kind = $1 AND state = 'pending' AND next_try_at <= now()
+        -- A score follows its trace: Opik must know the project by then.
+        AND ($1 <> 'score' OR NOT EXISTS (SELECT FROM trace_outbox t WHERE t.kind = 'trace'
+            AND t.id = o.trace_id::text AND t.state = 'pending' AND t.sent_at IS NULL))
+    ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), fitting AS (
+    SELECT kind, id, sum(size) OVER (ORDER BY next_try_at, id) - size AS before FROM due
+)
+UPDATE trace_outbox o SET next_try_at = now() + $4::interval
+FROM fitting f WHERE (o.kind, o.id) = (f.kind, f.id) AND f.before < $3
+RETURNING o.id, o.trace_id, o.event_time, o.attempts, o.sent_at IS NOT NULL AS known,
+    (o.payload || jsonb_build_object('project_name', o.project) || CASE WHEN o.kind = 'score'
+        THEN '{}' ELSE jsonb_build_object('last_updated_at', to_char(
+            o.event_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) END)::text AS wire
+"""
+
+# A row that an activity holds just now is being replaced, so it is not waited for.
+THESE = """
+WITH these AS (
+    SELECT o.kind, o.id, s.event_time FROM trace_outbox o
+    JOIN unnest($2::text[], $3::timestamptz[]) AS s (id, event_time) ON o.id = s.id
+    WHERE o.kind = $1 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE trace_outbox o SET {change}
+FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
+"""
+SENT = THESE.format(
+    change="sent_at = now(), attempts = CASE WHEN o.event_time = t.event_time THEN 0 "
+    "ELSE o.attempts END, state = CASE WHEN o.event_time = t.event_time THEN 'sent' "
+    "ELSE o.state END, error = NULL"
+)
+# Spread out, so that rows which failed together are not always tried together.
+LATER = (
+    THESE.format(
+        change="next_try_at = now() + $4::float * (0.75 + random() / 2) * interval '1 second', "
+        "attempts = o.attempts + $5::integer, error = $6"
+    )
+    + " AND o.event_time = t.event_time AND o.state = 'pending'"
+)
+DEAD = (
+    THESE.format(change="state = 'dead', attempts = o.attempts + 1, error = $4")
+    + " AND o.event_time = t.event_time"
+)
+
+
+async def claim(
+    conn: Connection, kind: Kind, *, rows: int, size: int, lease: timedelta
+) -> list[Claimed]:
+    """Take due rows for the time of the lease; at least one if there is one."""
+    found = await conn.fetch(CLAIM, kind, rows, size, lease)
+    return [Claimed(kind=kind, **dict(row)) for row in found]
+
+
+async def mark_sent(conn: Connection, rows: Sequence[Claimed]) -> None:
+    """Opik has these; one that changed meanwhile stays pending."""
+    await conn.execute(SENT, *_keys(rows))
+
+
+async def put_back(
+    conn: Connection, rows: Sequence[Claimed], *, wait_s: float, tried: bool, reason: str | None
+) -> None:
+    """These are to be tried again after a while."""
+    await conn.execute(LATER, *_keys(rows), wait_s, int(tried), reason)
+
+
+async def set_aside(conn: Connection, row: Claimed, reason: str) -> None:
+    """Opik will never take this row as it is."""
+    await conn.execute(DEAD, *_keys([row]), reason)
+
+
+async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
+    """Make a trace's rows, or every row that was set aside, pending again; says how many."""
+    rows = await conn.fetch(
+        """
+        UPDATE trace_outbox
+        SET state = 'pending', attempts = 0, next_try_at = now(), sent_at = NULL, error = NULL
+        WHERE CASE WHEN $1::uuid IS NULL THEN state = 'dead' ELSE trace_id = $1 END
+        RETURNING pg_notify('trace_outbox', '')
+        """,
+        trace_id,
+    )
+    return len(rows)
+
+
+async def resend_window(conn: Connection, since: datetime, until: datetime) -> int:
+    """Make everything that was sent in a span of time pending again; says how many."""
+    rows = await conn.fetch(
+        """
+        UPDATE trace_outbox SET state = 'pending', next_try_at = now(), sent_at = NULL
+        WHERE state = 'sent' AND sent_at > $1 AND sent_at <= $2
+        RETURNING pg_notify('trace_outbox', '')
+        """,
+        since,
+        until,
+    )
+    return len(rows)
+
+
+async def forget(conn: Connection, *, older_than: timedelta, at_most: int = 5000) -> int:
+    """Delete rows sent long ago, but nothing of a trace that is still open; says how many."""
+    rows = await conn.fetch(
+        """
+        DELETE FROM trace_outbox WHERE (kind, id) IN (
+            SELECT kind, id FROM trace_outbox o
+            WHERE state = 'sent' AND sent_at < now() - $1::interval
+                AND NOT EXISTS (SELECT FROM trace_outbox t WHERE t.kind = 'trace'
+                    AND t.id = o.trace_id::text AND t.finality = 0)
+            LIMIT $2 FOR UPDATE SKIP LOCKED)
+        RETURNING 1
+        """,
+        older_than,
+        at_most,
+    )
+    return len(rows)
+
+
+async def store_project(conn: Connection, name: str, project_id: UUID) -> None:
+    """Remember Opik's id of a project."""
+    await conn.execute(
+        """
+        INSERT INTO trace_projects (name, project_id) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET project_id = excluded.project_id, updated_at = now()
+        """,
+        name,
+        project_id,
+    )
+
+
+async def dead_rows(conn: Connection, at_most: int = 20) -> list[tuple[Literal["row"], str]]:
+    """The rows that were set aside, newest first, each with its reason."""
+    found = await conn.fetch(
+        """
+        SELECT kind || ' ' || id AS row, coalesce(error, '') AS reason
+        FROM trace_outbox WHERE state = 'dead' ORDER BY event_time DESC LIMIT $1
+        """,
+        at_most,
+    )
+    return [(row["row"], row["reason"]) for row in found]
+
+
+async def renew_span_ids(conn: Connection, trace_id: UUID, now: datetime) -> int:
+    """Give the spans of a trace that Opik does not know yet ids of today; says how many.
+
+    Servers may refuse to create ids that are a day old, but take old ones as references.
+    """
+    found = await conn.fetch(
+        """
+        SELECT id, payload::text AS payload FROM trace_outbox
+        WHERE trace_id = $1 AND kind = 'span' AND sent_at IS NULL ORDER BY id FOR UPDATE
+        """,
+        trace_id,
+    )
+    renewed = {row["id"]: str(uuid7(now, f"late|{row['id']}")) for row in found}
+    changed = [_renewed(row["id"], from_json(row["payload"]), renewed) for row in found]
+    await conn.execute(
+        """
+        UPDATE trace_outbox o SET payload = r.payload, state = 'pending', next_try_at = now(),
+            error = NULL
+        FROM jsonb_to_recordset($1::text::jsonb) AS r (id text, payload jsonb)
+        WHERE o.kind = 'span' AND o.id = r.id
+        """,
+        as_json(changed),
+    )
+    return len(changed)
+
+
+def _renewed(row: str, payload: dict[str, Any], renewed: dict[str, str]) -> dict[str, object]:
+    parents = {**renewed, **{payload["id"]: renewed[row]}}
+    parent = payload.get("parent_span_id")
+    if parent in parents:
+        payload["parent_span_id"] = parents[parent]
+    payload["metadata"] = {**(payload.get("metadata") or {}), "first_id": row}
+    return {"id": row, "payload": {**payload, "id": renewed[row]}}
+
+
+def _keys(rows: Sequence[Claimed]) -> tuple[str, list[str], list[datetime]]:
+    return rows[0].kind, [row.id for row in rows], [row.event_time for row in rows]

@@ -1,0 +1,255 @@
+"""Bringing the outbox to Opik: nothing is dropped, nothing waits longer than it must."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from tracing.rows import Kind
+from tracing.ship.answers import Answer
+from tracing.ship.door import Door, needs_patch
+from tracing.ship.queue import (
+    Claimed,
+    Pool,
+    claim,
+    mark_sent,
+    put_back,
+    renew_span_ids,
+    set_aside,
+)
+
+log = structlog.get_logger()
+
+KINDS: tuple[Kind, ...] = ("trace", "span", "score")
+ACQUIRE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much at once and how patiently. Sizes are bytes as PostgreSQL keeps them."""
+
+    batch_rows: int = 500
+    batch_bytes: int = 4_000_000
+    lease_s: float = 60
+    first_wait_s: float = 1
+    longest_wait_s: float = 30
+    denied_wait_s: float = 30
+    # A row that alone meets 500 this often, while others pass, is set aside.
+    row_tries: int = 10
+    # After this many failures of a batch it is looked at in halves.
+    suspicious_after: int = 3
+    # Rows become due by time too; and what is said in a burst goes in one batch.
+    look_every_s: float = 0.5
+    gather_s: float = 0.05
+
+
+class Shipper:
+    """One lane to Opik. Any number of them may work on one outbox, in any number of processes."""
+
+    def __init__(self, pool: Pool, door: Door, pace: Pace | None = None) -> None:
+        self._pool = pool
+        self._door = door
+        self._pace = pace or Pace()
+        self._woken = asyncio.Event()
+        self._wait_s = 0.0
+        self._failures = 0
+        self._held: list[Claimed] = []
+        self._last_success = float("-inf")
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Ship until cancelled; what was claimed and not sent becomes due again at once."""
+        try:
+            while True:
+                await self._ship_what_is_due()
+                await self._rest()
+        finally:
+            with contextlib.suppress(Exception):  # the lease does the same, only later
+                async with asyncio.timeout(1):
+                    await self._put_back(self._held, 0, tried=False, reason=None)
+
+    async def drain(self) -> int:
+        """Send everything that is due; says how many rows were taken up. Stops when Opik is away."""
+        taken = 0
+        while self._wait_s == 0:
+            rows = await self._claim()
+            if not rows:
+                break
+            taken += len(rows)
+            self._held = rows
+            await self._deliver(rows)
+            self._held = []
+        return taken
+
+    async def _ship_what_is_due(self) -> None:
+        try:
+            await self.drain()
+        except Exception as error:
+            # PostgreSQL is away, or a mistake of ours: the lease gives the rows back.
+            self._held = []
+            self._back_off(None)
+            log.exception("shipping_interrupted", error=type(error).__name__, wait_s=self._wait_s)
+
+    async def _rest(self) -> None:
+        if self._wait_s:
+            await asyncio.sleep(self._wait_s)
+            self._wait_s = 0.0
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pace.look_every_s):
+                await self._woken.wait()
+            await asyncio.sleep(self._pace.gather_s)
+        self._woken.clear()
+
+    async def _claim(self) -> list[Claimed]:
+        """Traces first, then spans, then scores."""
+        pace = self._pace
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
+            for kind in KINDS:
+                rows = await claim(
+                    conn,
+                    kind,
+                    rows=pace.batch_rows,
+                    size=pace.batch_bytes,
+                    lease=timedelta(seconds=pace.lease_s),
+                )
+                if rows:
+                    return rows
+        return []
+
+    async def _deliver(self, rows: Sequence[Claimed]) -> None:
+        old = [row for row in rows if needs_patch(row)]
+        for row in old:
+            await self._settle([row], await self._door.patch(row))
+        fresh = [row for row in rows if not needs_patch(row)]
+        for batch in _batches(fresh, self._pace.batch_bytes):
+            await self._send(batch)
+
+    async def _send(self, rows: Sequence[Claimed]) -> None:
+        if self._wait_s:
+            await self._put_back(rows, self._wait_s, tried=False, reason=None)
+            return
+        await self._settle(rows, await self._door.send(rows[0].kind, rows))
+
+    async def _settle(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        match answer.verdict:
+            case "sent":
+                await self._mark_sent(rows)
+            case "refused" | "late" if len(rows) > 1:
+                # Somewhere in it is a row that spoils the rest.
+                for half in _halves(rows):
+                    await self._send(half)
+            case "late":
+                await self._bring_late(rows[0], answer)
+            case "refused":
+                await self._set_aside(rows[0], answer.reason)
+            case "away" if answer.status == 500 and self._is_suspicious(rows):
+                await self._probe(rows, answer)
+            case _:
+                await self._come_again(rows, answer)
+
+    def _is_suspicious(self, rows: Sequence[Claimed]) -> bool:
+        return max(row.attempts for row in rows) >= self._pace.suspicious_after
+
+    async def _probe(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        """A batch that meets 500 again and again: is it the server, or one row in it?"""
+        if len(rows) == 1:
+            alive = time.monotonic() - self._last_success < self._pace.lease_s
+            if alive and rows[0].attempts + 1 >= self._pace.row_tries:
+                await self._set_aside(rows[0], answer.reason)
+            elif alive:
+                wait_s = min(2.0 ** rows[0].attempts, self._pace.longest_wait_s)
+                await self._put_back(rows, wait_s, tried=True, reason=answer.reason)
+            else:
+                await self._come_again(rows, answer)
+            return
+        halves = _halves(rows)
+        answers = [await self._door.send(half[0].kind, half) for half in halves]
+        if not any(each.verdict == "sent" for each in answers):
+            await self._come_again(rows, answer)
+            return
+        for half, each in sorted(
+            zip(halves, answers, strict=True), key=lambda pair: pair[1].verdict != "sent"
+        ):
+            await self._settle(half, each)
+
+    async def _come_again(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        """The whole lane waits: as long as told, or longer each time."""
+        if answer.verdict == "denied":
+            self._wait_s = self._pace.denied_wait_s
+            log.error("opik_denies", status=answer.status, reason=answer.reason, cure=_CURE)
+        else:
+            self._back_off(answer.wait_s)
+            log.warning(
+                "opik_away", status=answer.status, reason=answer.reason, wait_s=self._wait_s
+            )
+        tried = answer.status == 500
+        await self._put_back(rows, self._wait_s, tried=tried, reason=answer.reason)
+
+    def _back_off(self, told_s: float | None) -> None:
+        self._failures += 1
+        doubled = self._pace.first_wait_s * 2.0 ** min(self._failures - 1, 10)
+        waits = doubled if told_s is None else told_s
+        self._wait_s = max(
+            0.05, min(waits, self._pace.longest_wait_s * (1 if told_s is None else 20))
+        )
+
+    async def _mark_sent(self, rows: Sequence[Claimed]) -> None:
+        self._failures = 0
+        self._last_success = time.monotonic()
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
+            await mark_sent(conn, rows)
+
+    async def _put_back(
+        self, rows: Sequence[Claimed], wait_s: float, *, tried: bool, reason: str | None
+    ) -> None:
+        if rows:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
+                await put_back(conn, rows, wait_s=wait_s, tried=tried, reason=reason)
+
+    async def _set_aside(self, row: Claimed, reason: str) -> None:
+        log.error("row_set_aside", kind=row.kind, id=row.id, reason=reason)
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
+            await set_aside(conn, row, reason)
+
+    async def _bring_late(self, row: Claimed, answer: Answer) -> None:
+        """A row that Opik was away for too long to take under its own id."""
+        if row.kind == "trace":
+            patched = await self._door.patch(row)
+            if patched.verdict != "late":
+                await self._settle([row], patched)
+                return
+        elif row.kind == "span" and '"first_id"' not in row.wire:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
+                renewed = await renew_span_ids(conn, row.trace_id, datetime.now(UTC))
+            log.warning("late_spans_renewed", trace_id=str(row.trace_id), spans=renewed)
+            return
+        await self._set_aside(row, answer.reason)
+
+
+_CURE = "check OPIK_URL_OVERRIDE, OPIK_API_KEY and OPIK_WORKSPACE; nothing is lost meanwhile"
+
+
+def _halves(rows: Sequence[Claimed]) -> tuple[Sequence[Claimed], Sequence[Claimed]]:
+    middle = len(rows) // 2
+    return rows[:middle], rows[middle:]
+
+
+def _batches(rows: Sequence[Claimed], limit: int) -> list[list[Claimed]]:
+    """Rows in requests of at most `limit` bytes of JSON each, or of one row."""
+    batches: list[list[Claimed]] = []
+    size = 0
+    for row in rows:
+        size += len(row.wire)
+        if not batches or size > limit:
+            batches.append([])
+            size = len(row.wire)
+        batches[-1].append(row)
+    return batches
