@@ -1,5 +1,6 @@
 """What a rerun is made of: the earlier run's words and manifest, but for what is changed."""
 
+import re
 from uuid import UUID
 
 from api.runs import NewRun, unknown_run
@@ -10,6 +11,10 @@ from domain.errors import InvalidRequest, NotReady
 from domain.goals import Rerun, RerunSubmission
 from domain.results import GoalReport, redone_stages
 from domain.runs import FINAL_STATUSES, Manifest, PromptRef, Stage
+
+
+# Which models there are is the provider's to say; a name that is none is refused here already.
+_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 async def repeat(
@@ -51,6 +56,11 @@ def _check_stored(source: GoalReport, from_stage: Stage) -> None:
 
 
 async def _manifest(conn: Connection, old: Manifest, submission: RerunSubmission) -> Manifest:
+    if submission.model is not None and not _MODEL_NAME.fullmatch(submission.model):
+        raise InvalidRequest(
+            f"body.model: expected a model's name, came {submission.model!r}",
+            cure="send a name as in 'gemini-2.0-flash', or leave it out",
+        )
     redone = redone_stages(submission.from_stage)
     changed: dict[Stage, PromptRef] = {}
     for stage, version in submission.prompts.items():

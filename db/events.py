@@ -6,8 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
+import structlog
+
 from db.pool import Connection, Pool, acquire, listen
+from domain.errors import Unavailable
 from domain.runs import RunEvent
+
+log = structlog.get_logger()
 
 CHANNEL = "run_events"
 # How long a watcher trusts silence before it reads the rows again: while the listening connection
@@ -63,13 +68,16 @@ class Watchers:
         self._closed = True
         self._wake_all()
 
+    def watched(self) -> int:
+        """How many runs somebody waits for."""
+        return len(self._waiting)
+
     async def watch(self, trace_id: UUID, after: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The run's events after `after`, as they come, until it has finished."""
         with self._waiter(trace_id) as woken:
             while not self._closed:
                 woken.clear()
-                async with acquire(self._pool) as conn:
-                    events = await select_events(conn, trace_id, after)
+                events = await self._read(trace_id, after)
                 for event in events:
                     yield event
                     after = event.seq
@@ -88,6 +96,15 @@ class Watchers:
         except TimeoutError:
             return False
         return False
+
+    async def _read(self, trace_id: UUID, after: int) -> list[RunEvent]:
+        """The next events; none while PostgreSQL is away, so that a stream outlives that."""
+        try:
+            async with acquire(self._pool) as conn:
+                return await select_events(conn, trace_id, after)
+        except Unavailable as error:
+            log.warning("events_unreadable", trace_id=str(trace_id), error=error.detail)
+            return []
 
     @contextmanager
     def _waiter(self, trace_id: UUID) -> Iterator[asyncio.Event]:

@@ -146,7 +146,7 @@ def main() -> int:
     version = (sys.version_info[0], sys.version_info[1])
     fits = OLDEST <= version < TOO_NEW
     if not fits and (other := better_python()):
-        os.execv(other, [other, *sys.argv])  # noqa: S606  (no shell is the point)
+        os.execv(other, [other, "-m", "devstack.setup", *sys.argv[1:]])  # noqa: S606  (no shell is the point)
     try:
         check_version(version)
         with asked.requirements.open() as one_at_a_time:

@@ -40,7 +40,9 @@ from domain.runs import STAGES, Manifest, PromptRef, RunStatus
 from settings import Settings
 from tracing.ids import new_trace_id
 
-REFS = {stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64) for n, stage in enumerate(STAGES)}
+REFS = {
+    stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64) for n, stage in enumerate(STAGES)
+}
 
 
 def settings(database_url: str, **changed: Any) -> Settings:

@@ -9,7 +9,7 @@ import pytest
 
 from db.pool import Pool, acquire
 from domain.runs import pseudonym
-from tests.api.conftest import Runs
+from .conftest import Runs
 
 BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "user-42"}
 

@@ -61,7 +61,7 @@ class Analyst:
         self.control = control
 
     async def trace(self, trace_id: str, **wanted: str | int) -> dict[str, Any]:
-        """The trace as soon as it has ended and all its spans are there and closed."""
+        """The trace as soon as it has ended and what is `wanted` (spans=12, scores=5) is there."""
         await self.control.wait(trace_id=trace_id, ended=1, closed_spans=1, **wanted)
         answer = await self.control.http.get(f"/api/v1/private/traces/{trace_id}")
         found: dict[str, Any] = answer.json()
@@ -76,9 +76,9 @@ class Analyst:
         found: list[dict[str, Any]] = answer.json()["content"]
         return found
 
-    async def tree(self, trace_id: str) -> list[str]:
-        """The trace's spans, indented, stages in the pipeline's order; errors in brackets."""
-        await self.trace(trace_id)
+    async def tree(self, trace_id: str, spans: int) -> list[str]:
+        """The trace's `spans` spans, indented, in the pipeline's order; errors in brackets."""
+        await self.trace(trace_id, spans=spans)
         return tree(await self.spans(trace_id))
 
 

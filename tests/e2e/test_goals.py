@@ -46,7 +46,7 @@ async def test_a_goal_becomes_a_resolution_scores_a_plan_and_a_trace(
         run["plan"]["weeks"][0]["tasks"][0]["date"]
     )
 
-    assert await analyst.tree(run["trace_id"]) == WHOLE_TREE
+    assert await analyst.tree(run["trace_id"], spans=12) == WHOLE_TREE
     trace = await analyst.trace(run["trace_id"], scores=5)
     spans = await analyst.spans(run["trace_id"])
     assert trace["name"] == "goal_generation_pipeline"
@@ -86,19 +86,19 @@ async def test_a_weak_resolution_is_revised_once_and_the_better_one_is_kept(
 ) -> None:
     run = await backend.finished(await backend.submit(VAGUE))
     assert run["status"] == "success"
-    drafts = {draft["draft"]: draft for draft in run["drafts"]}
+    drafts = {draft["resolution"]["draft"]: draft for draft in run["drafts"]}
     assert sorted(drafts) == [1, 2]
-    overall = {number: draft["quality_score"] for number, draft in drafts.items()}
+    overall = {number: draft["evaluation"]["overall"] for number, draft in drafts.items()}
     assert overall[1] < 6
     assert run["quality_score"] == max(overall.values())
-    lines = await analyst.tree(run["trace_id"])
+    lines = await analyst.tree(run["trace_id"], spans=21)
     assert lines.count("generation_stage") == lines.count("evaluation_stage") == 2
 
 
 async def test_a_harmful_goal_is_refused_kindly(backend: Backend, analyst: Analyst) -> None:
     run = await backend.finished(await backend.submit("I want to starve myself to lose 20 kg fast"))
     assert run["status"] == "refused"
-    assert run["refusal_reason"]
+    assert run["refusal"]
     assert run["resolution"] is None
     trace = await analyst.trace(run["trace_id"])
     assert trace["metadata"]["status"] == "refused"
@@ -135,7 +135,7 @@ async def test_a_broken_answer_is_repaired_once(
     await gemini.faults({"stage": "generate", "fault": "malformed", "calls": "next"})
     run = await backend.finished(await backend.submit(GOAL))
     assert run["status"] == "success"
-    lines = await analyst.tree(run["trace_id"])
+    lines = await analyst.tree(run["trace_id"], spans=14)
     stage = lines[lines.index("generation_stage") : lines.index("evaluation_stage")]
     assert stage[0] == "generation_stage"
     assert [line.split(" [")[0] for line in stage[1:]] == [
@@ -171,13 +171,13 @@ async def test_a_rate_limit_waits_as_long_as_it_was_told(
     assert [call["status"] for call in calls] == [429, 200]
     waited = _seconds(calls[1]["at"]) - _seconds(calls[0]["at"])
     assert waited >= 2
-    lines = await analyst.tree(run["trace_id"])
+    lines = await analyst.tree(run["trace_id"], spans=15)
     stage = lines[lines.index("generation_stage") : lines.index("evaluation_stage")]
     assert [line.split(" [")[0].strip() for line in stage] == [
         "generation_stage",
-        "attempt 1",
+        "attempt_1",
         "llm_call_generation",
-        "attempt 2",
+        "attempt_2",
         "llm_call_generation",
         "json_parsing",
     ]

@@ -41,7 +41,7 @@ def judge(status: int, headers: Mapping[str, str], body: str) -> Answer:
 
 
 def told_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: its own limiter's header first, then the standard one."""
+    """Seconds that the server asks to wait: its own header first, then the standard one."""
     for name in ("RateLimit-Reset", "Retry-After"):
         seconds = _seconds(headers.get(name, "").strip())
         if seconds is not None:

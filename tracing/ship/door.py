@@ -137,6 +137,9 @@ class Door:
 
 def needs_patch(row: Claimed) -> bool:
     """Whether Opik has the row already and may refuse to see its id created once more."""
-    if row.kind == "score" or not row.known:
-        return False
-    return datetime.now(UTC) - born_at(UUID(row.id)) > CREATABLE
+    return row.known and is_old(row)
+
+
+def is_old(row: Claimed) -> bool:
+    """Whether a server with a window for new ids would refuse to create this row."""
+    return row.kind != "score" and datetime.now(UTC) - born_at(row.wire_id) > CREATABLE

@@ -54,9 +54,9 @@ async def look_after(pool: Pool, door: Door, care: Care) -> None:
         try:
             async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
                 await read_back(conn, door, since, until, sample=care.sample)
-                while await forget(conn, older_than=timedelta(days=care.keep_days)):
-                    await asyncio.sleep(0.1)
+                forgotten = await forget(conn, older_than=timedelta(days=care.keep_days))
             since = until
+            log.info("housekeeping_done", forgotten=forgotten)
         except (ApiError, httpx.HTTPError, TimeoutError) as error:
             log.warning("read_back_postponed", error=type(error).__name__)
         except Exception:
@@ -66,7 +66,7 @@ async def look_after(pool: Pool, door: Door, care: Care) -> None:
 async def read_back(
     conn: Connection, door: Door, since: datetime, until: datetime, *, sample: int
 ) -> int:
-    """Ask Opik for some of what was sent in a span of time; if one is missing, send all of it again.
+    """Ask Opik for some of what was sent in a span of time; if any is missing, send all again.
 
     A server that accepts rows and loses them answers 204 like any other, so asking is the only
     way to know. Says how many rows are pending again. Raises ApiError or httpx.HTTPError.

@@ -29,6 +29,7 @@ class Claimed:
     event_time: datetime
     attempts: int
     known: bool  # Opik had a version of it before
+    wire_id: UUID  # differs from the row's own only when it had to be renewed
     wire: str
 
 
@@ -49,6 +50,7 @@ WITH due AS MATERIALIZED (
 UPDATE trace_outbox o SET next_try_at = now() + $4::interval
 FROM fitting f WHERE (o.kind, o.id) = (f.kind, f.id) AND f.before < $3
 RETURNING o.id, o.trace_id, o.event_time, o.attempts, o.sent_at IS NOT NULL AS known,
+    (o.payload ->> 'id')::uuid AS wire_id,
     (o.payload || jsonb_build_object('project_name', o.project) || CASE WHEN o.kind = 'score'
         THEN '{}' ELSE jsonb_build_object('last_updated_at', to_char(
             o.event_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) END)::text AS wire
@@ -136,7 +138,7 @@ async def resend_window(conn: Connection, since: datetime, until: datetime) -> i
     return len(rows)
 
 
-async def forget(conn: Connection, *, older_than: timedelta, at_most: int = 5000) -> int:
+async def forget(conn: Connection, *, older_than: timedelta, at_most: int = 50_000) -> int:
     """Delete rows sent long ago, but nothing of a trace that is still open; says how many."""
     rows = await conn.fetch(
         """
@@ -205,7 +207,7 @@ async def renew_span_ids(conn: Connection, trace_id: UUID, now: datetime) -> int
 
 
 def _renewed(row: str, payload: dict[str, Any], renewed: dict[str, str]) -> dict[str, object]:
-    parents = {**renewed, **{payload["id"]: renewed[row]}}
+    parents = {**renewed, payload["id"]: renewed[row]}
     parent = payload.get("parent_span_id")
     if parent in parents:
         payload["parent_span_id"] = parents[parent]

@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import structlog
 
 from tracing.rows import Kind
 from tracing.ship.answers import Answer
-from tracing.ship.door import Door, needs_patch
+from tracing.ship.door import Door, is_old, needs_patch
 from tracing.ship.queue import (
     Claimed,
     Pool,
@@ -76,7 +77,7 @@ class Shipper:
                     await self._put_back(self._held, 0, tried=False, reason=None)
 
     async def drain(self) -> int:
-        """Send everything that is due; says how many rows were taken up. Stops when Opik is away."""
+        """Send everything that is due, unless Opik is away; says how many rows were taken up."""
         taken = 0
         while self._wait_s == 0:
             rows = await self._claim()
@@ -125,9 +126,8 @@ class Shipper:
         return []
 
     async def _deliver(self, rows: Sequence[Claimed]) -> None:
-        old = [row for row in rows if needs_patch(row)]
-        for row in old:
-            await self._settle([row], await self._door.patch(row))
+        for row in filter(needs_patch, rows):
+            await self._send([row])
         fresh = [row for row in rows if not needs_patch(row)]
         for batch in _batches(fresh, self._pace.batch_bytes):
             await self._send(batch)
@@ -136,19 +136,22 @@ class Shipper:
         if self._wait_s:
             await self._put_back(rows, self._wait_s, tried=False, reason=None)
             return
-        await self._settle(rows, await self._door.send(rows[0].kind, rows))
+        if needs_patch(rows[0]):
+            await self._settle(rows, await self._door.patch(rows[0]))
+        else:
+            await self._settle(rows, await self._door.send(rows[0].kind, rows))
 
     async def _settle(self, rows: Sequence[Claimed], answer: Answer) -> None:
         match answer.verdict:
             case "sent":
                 await self._mark_sent(rows)
+            case "late" if any(is_old(row) for row in rows):
+                await self._bring_all_late(rows, answer)
             case "refused" | "late" if len(rows) > 1:
                 # Somewhere in it is a row that spoils the rest.
                 for half in _halves(rows):
                     await self._send(half)
-            case "late":
-                await self._bring_late(rows[0], answer)
-            case "refused":
+            case "refused" | "late":
                 await self._set_aside(rows[0], answer.reason)
             case "away" if answer.status == 500 and self._is_suspicious(rows):
                 await self._probe(rows, answer)
@@ -219,14 +222,22 @@ class Shipper:
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
             await set_aside(conn, row, reason)
 
+    async def _bring_all_late(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        young = [row for row in rows if not is_old(row)]
+        if young:
+            await self._send(young)
+        renewed: set[UUID] = set()
+        for row in filter(is_old, rows):
+            if row.kind == "trace" or row.trace_id not in renewed:
+                await self._bring_late(row, answer)
+                renewed.add(row.trace_id)
+
     async def _bring_late(self, row: Claimed, answer: Answer) -> None:
         """A row that Opik was away for too long to take under its own id."""
         if row.kind == "trace":
-            patched = await self._door.patch(row)
-            if patched.verdict != "late":
-                await self._settle([row], patched)
-                return
-        elif row.kind == "span" and '"first_id"' not in row.wire:
+            await self._settle([row], await self._door.patch(row))
+            return
+        if row.kind == "span":
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
                 renewed = await renew_span_ids(conn, row.trace_id, datetime.now(UTC))
             log.warning("late_spans_renewed", trace_id=str(row.trace_id), spans=renewed)

@@ -206,7 +206,6 @@ TABLES = (
         attempts    integer NOT NULL DEFAULT 0,
         next_try_at timestamptz NOT NULL DEFAULT now(),
         sent_at     timestamptz,  -- Opik has some version of the row since then
-        checked_at  timestamptz,  -- and was asked whether it still has it
         error       text,
         created_at  timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (kind, id)

@@ -1,0 +1,118 @@
+"""What people say: stored once per person, replaced with its history, put on the trace."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from db.pool import Pool, acquire
+
+from .conftest import Runs
+
+
+async def _send(http: httpx.AsyncClient, trace_id: UUID, **fields: Any) -> httpx.Response:
+    body = {"trace_id": str(trace_id), "user_id": "user-1", "rating": 4.5} | fields
+    return await http.post("/api/feedback", json=body)
+
+
+async def _scores(pool: Pool, trace_id: UUID) -> dict[str, tuple[float, str | None]]:
+    async with acquire(pool) as conn:
+        rows = await conn.fetch(
+            "SELECT payload FROM trace_outbox WHERE trace_id = $1 AND kind = 'score'", trace_id
+        )
+    found = [row["payload"] for row in rows]
+    return {score["name"]: (score["value"], score.get("reason")) for score in found}
+
+
+async def test_is_stored_with_its_scores(http: httpx.AsyncClient, stored: Runs, pool: Pool) -> None:
+    trace_id = await stored.finished()
+    answer = await _send(http, trace_id, usefulness=True, motivation=False, comment=" Good ")
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["rating"], answer.json()["revision"]) == (4.5, 1)
+    assert await _scores(pool, trace_id) == {
+        "user_feedback.rating": (4.5, "Good"),
+        "user_feedback.usefulness": (1, None),
+        "user_feedback.motivation": (0, None),
+    }
+
+
+async def test_again_replaces_and_keeps_the_old(
+    http: httpx.AsyncClient, stored: Runs, pool: Pool
+) -> None:
+    trace_id = await stored.finished("partial")
+    await _send(http, trace_id)
+    again = await _send(http, trace_id, rating=2)
+    other = await _send(http, trace_id, user_id="user-2", rating=5)
+    assert (again.status_code, again.json()["revision"]) == (200, 2)
+    assert other.status_code == 201
+    said = (await http.get(f"/api/traces/{trace_id}/feedback")).json()
+    assert (said["count"], said["average"], said["replaced"]) == (2, 3.5, 1)
+    assert [item["rating"] for item in said["items"]] == [5, 2]
+    async with acquire(pool) as conn:
+        old = await conn.fetchval(
+            "SELECT rating FROM feedback_history WHERE trace_id = $1", trace_id
+        )
+    assert old == 4.5
+
+
+async def test_the_same_again_changes_nothing(http: httpx.AsyncClient, stored: Runs) -> None:
+    trace_id = await stored.finished()
+    first, again = await _send(http, trace_id), await _send(http, trace_id)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+
+
+async def test_many_at_once_are_one_person(http: httpx.AsyncClient, stored: Runs) -> None:
+    trace_id = await stored.finished()
+    ratings = [1 + number % 9 / 2 for number in range(18)]
+    answers = await asyncio.gather(*(_send(http, trace_id, rating=each) for each in ratings))
+    assert sorted(answer.status_code for answer in answers) == [200] * 17 + [201]
+    said = (await http.get(f"/api/traces/{trace_id}/feedback")).json()
+    assert said["count"] == 1
+    assert said["items"][0]["revision"] == said["replaced"] + 1
+
+
+async def test_an_unknown_trace_is_404(http: httpx.AsyncClient, pool: Pool) -> None:
+    trace_id = uuid4()
+    assert (await _send(http, trace_id)).status_code == 404
+    assert (await http.get(f"/api/traces/{trace_id}/feedback")).status_code == 404
+    assert await _scores(pool, trace_id) == {}
+
+
+@pytest.mark.parametrize("status", ["refused", "failed", "cancelled", "terminated", "timed_out"])
+async def test_without_a_result_there_is_nothing_to_rate(
+    http: httpx.AsyncClient, stored: Runs, status: Any
+) -> None:
+    answer = await _send(http, await stored.finished(status, drafts=()))
+    assert (answer.status_code, answer.json()["code"]) == (409, "NOT_READY")
+
+
+async def test_an_open_run_cannot_be_rated_yet(http: httpx.AsyncClient, stored: Runs) -> None:
+    assert (await _send(http, await stored.accepted())).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rating": 0.5},
+        {"rating": 5.5},
+        {"rating": 4.25},
+        {"rating": "NaN"},
+        {"rating": 1e400},
+        {"rating": None},
+        {"trace_id": "not-one"},
+        {"usefulness": "perhaps"},
+        {"comment": "x" * 2001},
+        {"comment": "\x00"},
+        {"comment": "\ud800"},
+        {"user_id": ""},
+        {"score": 5},
+    ],
+)
+async def test_wrong_values_are_422(
+    http: httpx.AsyncClient, stored: Runs, fields: dict[str, Any]
+) -> None:
+    answer = await _send(http, await stored.finished(), **fields)
+    assert answer.status_code == 422, answer.text
