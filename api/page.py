@@ -9,8 +9,8 @@ router = APIRouter(include_in_schema=False)
 
 _STATIC = Path(__file__).parent / "static"
 _POLICY = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "Content-Security-Policy": "default-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 }
 
 

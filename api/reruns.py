@@ -12,7 +12,6 @@ from domain.goals import Rerun, RerunSubmission
 from domain.results import GoalReport, redone_stages
 from domain.runs import FINAL_STATUSES, Manifest, PromptRef, Stage
 
-
 # Which models there are is the provider's to say; a name that is none is refused here already.
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 

@@ -129,19 +129,14 @@ async def cancel(rein: Services, trace_id: UUID) -> None:
         raise unknown_run(trace_id)
     if found.status in FINAL_STATUSES:
         raise AlreadyFinished(f"the run ended as {found.status}", cure="nothing is left to cancel")
-    if await _cancel_workflow(rein, trace_id):
-        return
-    if not await start(rein, request):
-        raise _temporal_away()
     if not await _cancel_workflow(rein, trace_id):
-        raise AlreadyFinished(
-            "the run's workflow has ended; its row follows within a minute",
-            cure="nothing is left to cancel",
-        )
+        if not await start(rein, request):
+            raise _temporal_away()
+        await _cancel_workflow(rein, trace_id)
 
 
 async def _cancel_workflow(rein: Services, trace_id: UUID) -> bool:
-    """False when there is no open workflow of that run."""
+    """False when Temporal knows no workflow of that run."""
     workflow = rein.temporal.get_workflow_handle(workflow_id("goal_generation", trace_id))
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

@@ -68,7 +68,7 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
         raise _away(error) from error
     except asyncpg.InterfaceError as error:
         # What asyncpg says of a pool being closed, and of ROLLBACK on a connection that was lost.
-        if conn is None or conn.is_closed():
+        if conn is None or _is_lost(conn):
             raise _away(error) from error
         raise
     finally:
@@ -128,6 +128,13 @@ async def _teach_jsonb(conn: Connection) -> None:
     await conn.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=encode, decoder=decode, format="binary"
     )
+
+
+def _is_lost(conn: PoolConnectionProxy) -> bool:
+    try:
+        return conn.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back already, because it was lost
+        return True
 
 
 def _away(error: BaseException) -> Unavailable:

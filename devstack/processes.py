@@ -91,14 +91,18 @@ class Child:
                 await self.kill()
 
     async def kill(self) -> None:
-        """kill -9, for the process and its group."""
+        """kill -9, for the process and its group; returns when it has gone."""
+        self.kill_now()
+        await self.process.wait()
+
+    def kill_now(self) -> None:
+        """kill -9 without waiting."""
         self.stopping = True
         if self.alive:
             try:
                 os.killpg(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 self.process.kill()
-        await self.process.wait()
 
     def tail(self, lines: int = 15) -> str:
         """The last lines of its output."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
-from devstack.errors import StackError
 from devstack.migrations import ensure_migrated
 from devstack.ports import Ports
 from devstack.postgres import Postgres
@@ -22,11 +21,12 @@ from devstack.temporal import Temporal, TemporalOptions, answers
 ROOT = Path(__file__).parent.parent
 Service = Literal["postgres", "temporal", "gemini", "opik", "worker", "shipper", "api"]
 ALL: frozenset[Service] = frozenset(get_args(Service))
-# Each layer needs the one before it. Stopping goes the other way, the API before the worker.
-LAYERS: tuple[tuple[Service, ...], ...] = (
-    ("postgres", "temporal", "gemini", "opik"),
-    ("worker", "shipper", "api"),
-)
+NEEDS: dict[Service, tuple[Service, ...]] = {
+    "worker": ("postgres", "temporal"),
+    "shipper": ("postgres",),
+    "api": ("postgres", "temporal"),
+}
+# The API before the worker, what keeps state last.
 STOP_ORDER: tuple[tuple[Service, ...], ...] = (
     ("api",),
     ("worker", "shipper"),
@@ -118,16 +118,15 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         self.state.mkdir(parents=True, exist_ok=True)
+        up = {service: asyncio.Event() for service in self.services}
         try:
-            for layer in LAYERS:
-                async with asyncio.TaskGroup() as group:
-                    for service in layer:
-                        if service in self.services:
-                            group.create_task(self.start(service))
-        except* StackError as failed:
+            async with asyncio.TaskGroup() as group:
+                for service in self.services:
+                    group.create_task(self._start_in_turn(service, up))
+        except BaseExceptionGroup as failed:
             await self.stop_all()
             raise failed.exceptions[0] from None
-        except* BaseException:
+        except BaseException:
             await self.stop_all()
             raise
         return self
@@ -147,6 +146,13 @@ class Stack:
             self._report(service, "failed", time.monotonic() - started)
             raise
         self._report(service, "ready", time.monotonic() - started)
+
+    async def _start_in_turn(self, service: Service, up: dict[Service, asyncio.Event]) -> None:
+        for needed in NEEDS.get(service, ()):
+            if needed in up:
+                await up[needed].wait()
+        await self.start(service)
+        up[service].set()
 
     async def stop(self, service: Service) -> None:
         """Stops one part as an operator would; nothing happens when it does not run."""
@@ -172,6 +178,11 @@ class Stack:
         """Stops everything in order; a part that does not stop is killed."""
         for layer in STOP_ORDER:
             await asyncio.gather(*(self.stop(service) for service in layer))
+
+    def kill_now(self) -> None:
+        """kill -9 for everything, without waiting: whoever stops the stack sees it end."""
+        for child in self.children.values():
+            child.kill_now()
 
     def stop_leftovers(self) -> list[str]:
         """Ends what an earlier, killed supervisor of this state folder left; returns the names."""

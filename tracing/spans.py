@@ -5,7 +5,7 @@ Every id follows from Temporal's own names, so whoever repeats a write writes th
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from temporalio import activity
@@ -193,7 +193,8 @@ class StageTrace:
                 {
                     "parent_span_id": self.span_id,
                     "name": f"attempt_{attempt}",
-                    "start_time": self._info.scheduled_time,
+                    # When it began nobody knows; the microseconds keep their order.
+                    "start_time": self._info.scheduled_time + timedelta(microseconds=attempt),
                     "end_time": ended_at,
                     "error_info": lost,
                 },

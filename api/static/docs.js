@@ -21,7 +21,7 @@ function field(parameter) {
   const input = el("input", { name: parameter.name, placeholder: parameter.required ? "" : "optional" });
   if (parameter.in === "path") input.value = exampleOf(parameter);
   input.dataset.in = parameter.in;
-  const note = el("small", { textContent: parameter.description || parameter.schema?.description || "" });
+  const note = el("small", { textContent: (parameter.description || "").replaceAll("`", "") });
   return el("label", {}, el("code", { textContent: parameter.name }), input, note);
 }
 
@@ -100,7 +100,7 @@ async function send(method, path, form, out, event) {
 function draw(spec, path, method, operation) {
   const out = el("pre", { hidden: true });
   const form = el("form", {},
-    el("p", { textContent: operation.description || "" }),
+    el("p", { textContent: (operation.description || "").replaceAll("`", "") }),
     ...(operation.parameters || []).map((parameter) => field(resolve(spec, parameter))),
     ...bodyOf(spec, operation),
     el("p", {}, el("button", { textContent: "Send" })), out);

@@ -10,9 +10,11 @@ import structlog
 from devstack.opik import (
     alive,
     attachments,
+    compare,
     datasets,
     experiments,
     feedback,
+    metrics,
     pages,
     projects,
     prompts,
@@ -25,6 +27,7 @@ from devstack.opik import (
 from devstack.opik.control import Control
 from devstack.opik.faults import Fault, Seen
 from devstack.opik.http import Call, Handler, Refused, Reply, Routes
+from devstack.opik.page import missing
 from devstack.opik.rules import Rules
 from devstack.opik.store import Store
 from devstack.opik.wire import API, Receive, Scope, Send, cut, gone, new_call, read_body, send_reply
@@ -38,9 +41,11 @@ PARTS = (
     projects,
     feedback,
     stats,
+    metrics,
     threads,
     reads,
     prompts,
+    compare,
     datasets,
     experiments,
     queues,
@@ -104,7 +109,7 @@ class Receiver:
         if call.path.startswith("/control/"):
             return await self.control.answer(call)
         if not call.path.startswith(API + "/"):
-            return await self._work(self.pages, call, pages.missing)
+            return await self._work(self.pages, call, missing)
         call = replace(call, path=call.path.removeprefix(API))
         fault = self.control.faults.take(call.method, call.path, call.body)
         reply = await self._under(fault, call, receive)

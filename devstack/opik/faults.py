@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 from collections import Counter, deque
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -81,7 +81,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A status with a JSON document, or with bytes of another type. `items` is what a batch held."""
+    """A status with a JSON document or with bytes. `items` is how many a batch held."""
 
     status: int
     body: object = None

@@ -49,7 +49,8 @@ class Filters:
         chosen["score"] = chosen["score"] if chosen["score"] in SCORES else ""
         chosen["date"] = chosen["date"] if chosen["date"] in DATES else ""
         page = query.get("page", "")
-        return cls(project, chosen, min(int(page), 1_000_000) if page.isdigit() and page != "0" else 1)
+        number = int(page) if page.isdigit() and len(page) < 7 else 1
+        return cls(project, chosen, max(number, 1))
 
     @property
     def any(self) -> bool:
@@ -115,7 +116,7 @@ def trace_list(db: sqlite3.Connection, filters: Filters) -> TraceList:
     """The rows of the chosen page, newest first."""
     where = filters.where()
     columns = (
-        "e.id, e.name, e.status, e.user, e.thread_id, e.end_us, e.partial,"
+        "e.id, e.name, e.status, e.user, e.thread_id, e.end_us, e.partial,"  # noqa: S608
         f" {STARTED} AS start_us, {SCORE_OF.format(OVERALL)} AS score,"
         f" {SCORE_OF.format(RATING)} AS rating,"
         " (SELECT sum(cost_pico) FROM spans s WHERE s.trace_id = e.id) AS cost_pico,"

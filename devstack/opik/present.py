@@ -21,6 +21,7 @@ STATUSES: dict[str, tuple[str, str]] = {
     "timed_out": ("◷", "Timed out"),
 }
 
+
 def status_icon(status: str) -> str:
     """A sign for a status; never the only carrier of its meaning."""
     return STATUSES.get(status, ("○", ""))[0]

@@ -46,9 +46,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def running(
-    store: Path, *, id_window: IdWindow = "off", port: int = 0
-) -> AsyncIterator[str]:
+async def running(store: Path, *, id_window: IdWindow = "off", port: int = 0) -> AsyncIterator[str]:
     """A receiver in this event loop; yields its root address, `http://127.0.0.1:port`."""
     listener = listen("127.0.0.1", port)
     server = QuietServer(config(Receiver(Store(store), Rules(id_window))))

@@ -122,7 +122,8 @@ def _averages(rows: Iterable[sqlite3.Row]) -> list[Doc]:
 def _span_scores(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[Doc]]:
     sql = (
         "SELECT s.trace_id, f.name, f.value FROM spans s JOIN scores f ON f.entity = 'span'"  # noqa: S608
-        f" AND f.entity_id = s.id AND f.project_id = s.project_id WHERE s.trace_id IN ({marks(ids)})"
+        " AND f.entity_id = s.id AND f.project_id = s.project_id"
+        f" WHERE s.trace_id IN ({marks(ids)})"
     )
     rows: dict[str, list[sqlite3.Row]] = defaultdict(list)
     for row in db.execute(sql, ids):

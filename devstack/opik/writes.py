@@ -193,7 +193,7 @@ def _other_project(db: sqlite3.Connection, old: sqlite3.Row, change: Doc) -> boo
     # A body without any project means the default one only for a row that does not exist yet.
     if not (change.get("project_name") or change.get("project_id")):
         return False
-    return project_of(db, change, {}) != old["project_id"]
+    return project_of(db, change, {}) != str(old["project_id"])
 
 
 def _after(old: sqlite3.Row, now: int) -> int:
@@ -219,9 +219,18 @@ def put_scores(call: Call, entity: str, docs: list[Doc], key: str = "id") -> Rep
         db.executemany(
             UPSERT_SCORE,
             [
-                (entity, project_of(db, doc, known), doc[key], doc["name"], value)
-                + (doc.get("reason"), doc.get("category_name"), doc.get("source") or "sdk")
-                + (now, now)
+                (
+                    entity,
+                    project_of(db, doc, known),
+                    doc[key],
+                    doc["name"],
+                    value,
+                    doc.get("reason"),
+                    doc.get("category_name"),
+                    doc.get("source") or "sdk",
+                    now,
+                    now,
+                )
                 for doc, value in zip(docs, values, strict=True)
             ],
         )
@@ -244,3 +253,22 @@ def score_spans(call: Call) -> Reply:
 def score_threads(call: Call) -> Reply:
     """Scores of threads."""
     return put_scores(call, "thread", call.docs("scores"), key="thread_id")
+
+
+def batch_update(call: Call, table: Literal["traces", "spans"]) -> Reply:
+    """One change to many rows that exist; `merge_tags` adds the tags instead of replacing them."""
+    doc = call.doc()
+    change, ids = doc.get("update"), doc.get("ids")
+    if not isinstance(change, dict) or not isinstance(ids, list) or not 1 <= len(ids) <= 1000:
+        raise Refused(422, "ids size must be between 1 and 1000 and update must not be null")
+    if doc.get("merge_tags"):
+        change = {**change, "tags_to_add": change.pop("tags", None)}
+    now = now_us()
+    row_of, sql = (trace_row, UPSERT_TRACE) if table == "traces" else (span_row, UPSERT_SPAN)
+    with call.store.write() as db:
+        for identity in ids:
+            old = _latest(db, table, str(identity))
+            if old is not None:
+                stamp = Stamp(old["project_id"], now, _after(old, now), bool(old["partial"]))
+                db.execute(sql, row_of(merged(from_json(old["body"]), change), stamp))
+    return Reply(204, items=len(ids))

@@ -36,7 +36,7 @@ from domain.goals import (
     SmartCriteria,
     dated_plan,
 )
-from domain.runs import STAGES, Manifest, PromptRef, RunStatus
+from domain.runs import STAGES, Manifest, PromptRef, RunStatus, Stage
 from settings import Settings
 from tracing.ids import new_trace_id
 
@@ -146,7 +146,7 @@ class Runs:
         return trace_id
 
     async def event(self, trace_id: UUID, key: str, kind: Any = "stage_started") -> None:
-        stage = None if kind == "finished" else "preprocess"
+        stage: Stage | None = None if kind == "finished" else "preprocess"
         async with acquire(self.pool) as conn:
             await append_event(conn, trace_id, key, kind, stage, key)
 

@@ -1,6 +1,7 @@
 """What people say: stored once per person, replaced with its history, put on the trace."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,9 +13,12 @@ from db.pool import Pool, acquire
 from .conftest import Runs
 
 
-async def _send(http: httpx.AsyncClient, trace_id: UUID, **fields: Any) -> httpx.Response:
-    body = {"trace_id": str(trace_id), "user_id": "user-1", "rating": 4.5} | fields
-    return await http.post("/api/feedback", json=body)
+async def _send(http: httpx.AsyncClient, of: UUID, **fields: Any) -> httpx.Response:
+    body = {"trace_id": str(of), "user_id": "user-1", "rating": 4.5} | fields
+    # Escaped by json.dumps: httpx itself refuses to send a lone surrogate or an infinity.
+    return await http.post(
+        "/api/feedback", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
 
 
 async def _scores(pool: Pool, trace_id: UUID) -> dict[str, tuple[float, str | None]]:

@@ -9,6 +9,7 @@ import pytest
 
 from db.pool import Pool, acquire
 from domain.runs import pseudonym
+
 from .conftest import Runs
 
 BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "user-42"}
@@ -44,6 +45,7 @@ class TestCreate:
                 """,
                 UUID(trace_id),
             )
+        assert stored is not None
         assert stored["goal"] == BODY["goal"]
         assert stored["user_id"] == "user-42"
         assert stored["pseudonym"] == pseudonym("user-42", "rein-local")

@@ -101,7 +101,11 @@ async def test_poison_refuses_only_batches_that_hold_it(opik: httpx.AsyncClient,
 
 
 async def test_a_fault_nobody_knows_is_refused(opik: httpx.AsyncClient) -> None:
-    for asked in ({"kind": "explode"}, {"kind": "500", "colour": "red"}, {"kind": "500", "path": "("}):
+    for asked in (
+        {"kind": "explode"},
+        {"kind": "500", "colour": "red"},
+        {"kind": "500", "path": "("},
+    ):
         assert (await opik.put("/control/fault", json=asked)).status_code == 422
 
 

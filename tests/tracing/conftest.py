@@ -12,11 +12,13 @@ from temporalio.client import Client, WorkflowHandle
 
 from db import pool as database
 from db.pool import Pool
+from devstack.controls import OpikControl
 from tests.conftest import TemporalServer
 from tests.tracing.sample import PROJECT, Outcome, SampleWorkflow, Story, connected
 from tracing.context import TraceContext, attach
 from tracing.ids import new_trace_id
 from tracing.outbox import open_trace
+from tracing.ship.door import Door, OpikAddress
 from tracing.text import configure
 
 Rows = list[dict[str, Any]]
@@ -104,7 +106,7 @@ def _parent(span: dict[str, Any]) -> str | None:
 def _line(row: dict[str, Any]) -> str:
     error = row.get("error_info")
     said = f" ! {error['exception_type']}" if error else ""
-    return row["name"] + said + ("" if row.get("end_time") else " …")
+    return f"{row['name']}{said}" + ("" if row.get("end_time") else " …")
 
 
 @pytest.fixture
@@ -116,6 +118,12 @@ async def pool(postgres_url: str) -> AsyncIterator[Pool]:
 @pytest.fixture
 async def runner(temporal: TemporalServer, pool: Pool, postgres_url: str) -> Runner:
     return Runner(await connected(temporal.address), pool, postgres_url)
+
+
+@pytest.fixture
+async def door(opik_receiver: OpikControl) -> AsyncIterator[Door]:
+    async with Door(OpikAddress(opik_receiver.api_url, timeout_s=2)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -150,9 +150,8 @@ def find_deadline(text: str, today: date | None) -> Deadline | None:
     """The deadline that the text names. Without `today` only full dates can be read."""
     for pattern, rule in _RULES:
         match = pattern.search(text)
-        if match is None or (today is None and rule not in (_iso, _numeric)):
-            if match is None or not re.search(r"20\d\d", match[0]):
-                continue
+        if match is None or (today is None and not re.search(r"20\d\d", match[0])):
+            continue
         try:
             day = rule(match, today or date(2000, 1, 1))
         except (ValueError, OverflowError):

@@ -18,7 +18,10 @@ _DATE = re.compile(
     r"November|December)\b|\bweek\s+\d+|\b(?:in|within)\s+(?:the\s+next\s+)?\d+\s+weeks\b|\bQ[1-4]\b",
     re.I,
 )
-_MEASURE = re.compile(r"\d|\b(?:half|twice|daily|level [ABC][12])\b", re.I)
+_MEASURE = re.compile(
+    r"\d|\b(?:half|twice|daily|level [ABC][12]|every|each|never|all|no more|known|signed|passed)\b",
+    re.I,
+)
 _CUE = re.compile(
     r"\d|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day|\b(?:every|each|after|before|when|same|right|daily|once|"
     r"twice|evening|morning|never)\b",
@@ -53,7 +56,9 @@ def _lines(value: object, *keys: str) -> list[str]:
     if not isinstance(value, list):
         return []
     return [
-        " ".join(str(item.get(key, "")) for key in keys) if isinstance(item, dict) else str(item)
+        ": ".join(str(item.get(key, "")) for key in keys if item.get(key))
+        if isinstance(item, dict)
+        else str(item)
         for item in value
     ]
 
@@ -114,10 +119,11 @@ def write(request: Request, rng: random.Random) -> Json:
 def _clarity(draft: Draft) -> tuple[float, str]:
     vague = _VAGUE.search(f"{draft.title} {draft.summary}")
     head = f"{draft.title} {draft.summary}"
-    value = 9.4 - min(5.0, _vague_per_100(head) * 0.45)
+    value = 9.2 - min(5.0, _vague_per_100(head) * 0.45)
     value -= 1.5 if len(draft.summary.split()) < 12 else 0
     value -= 0.8 if not _DATE.search(head) else 0
-    value -= 0.5 if len(draft.summary.split()) > 75 else 0
+    value -= 0.5 if len(draft.summary.split()) > 60 else 0
+    value -= 0.5 if len(draft.title.split()) > 9 else 0
     if vague and value < 7:
         return _score(
             value
@@ -132,12 +138,12 @@ def _specificity(draft: Draft) -> tuple[float, str]:
     words = max(1, len(text.split()))
     numbers = len(re.findall(r"\d[\d.,]*", text))
     value = (
-        3.0
-        + min(4.2, 100 * numbers / words * 0.7)
+        3.6
+        + min(3.6, 100 * numbers / words * 0.7)
         + (1.2 if _DATE.search(draft.title + draft.summary) else 0)
     )
     value += 0.9 if draft.weeks_given >= 3 else 0
-    value -= min(2.5, _vague_per_100(text) * 0.35)
+    value -= min(2.0, _vague_per_100(text) * 0.25)
     vague = _VAGUE.search(draft.strategy) or _VAGUE.search(text)
     if value < 6 and vague:
         return _score(value), f"The strategy stays general: '{_quote(draft.strategy)}'."
@@ -147,8 +153,8 @@ def _specificity(draft: Draft) -> tuple[float, str]:
 
 def _measurability(draft: Draft) -> tuple[float, str]:
     share = _share(draft.criteria, _MEASURE)
-    dated = any(_DATE.search(line) for line in draft.criteria)
-    value = 2.5 + 5.0 * share + (1.0 if dated else 0) + min(1.0, 0.35 * len(draft.criteria) * share)
+    dated = sum(bool(_DATE.search(line)) for line in draft.criteria)
+    value = 2.5 + 4.6 * share + 0.5 * min(3, dated) + min(1.0, 0.35 * len(draft.criteria) * share)
     if not draft.criteria:
         return _score(2.0), "There is no success criterion that could be checked."
     soft = next((line for line in draft.criteria if not _MEASURE.search(line)), None)

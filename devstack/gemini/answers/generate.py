@@ -1,9 +1,12 @@
 """The generate stage: a resolution for the clarified goal, and a better one when it was sent back."""
 
 import random
+from datetime import timedelta
 
-from devstack.gemini.answers.goal import Goal, read_goal
+from devstack.gemini.answers.dates import spell
+from devstack.gemini.answers.goal import Goal
 from devstack.gemini.answers.phases import spans
+from devstack.gemini.answers.reading import read_goal
 from devstack.gemini.protocol import Json
 from devstack.gemini.text import Request
 
@@ -29,6 +32,8 @@ def write(request: Request, rng: random.Random) -> Json:
 
 
 def _title(goal: Goal) -> str:
+    if goal.sharp == 0:
+        return goal.say("One area from {start} to {target} in {weeks} weeks: {goal}")
     title = goal.title if len(goal.title) <= 90 else goal.title[:90].rsplit(" ", 1)[0]
     return f"{title} by {goal.due}" if goal.deadline else f"{title} in {goal.weeks} weeks"
 
@@ -38,9 +43,9 @@ def _summary(goal: Goal) -> str:
     outcome = goal.say(goal.topic.outcome)
     text = f"{when} you {_you_verb(goal)}: {outcome[:1].lower()}{outcome[1:]}."
     if goal.topic.curve == "sum":
-        text += goal.say(" That is about {part} a week in {hours} a week.")[0:]
+        text += goal.say(" That is about {part} a week in {hours} a week.")
     else:
-        text += goal.say(" In {hours} a week you go from {start} to {target}.")[0:]
+        text += goal.say(" In {hours} a week you go from {start} to {target}.")
     if goal.span > goal.weeks:
         text += (
             f" These are the first {goal.weeks} of {goal.span} weeks and end at "
@@ -71,7 +76,9 @@ def _strategy(goal: Goal) -> str:
 
 def _criteria(goal: Goal, revised: bool) -> list[str]:
     measured = [goal.say(criterion) for criterion in goal.topic.criteria]
-    if goal.sharp == 2 or revised:
+    if revised:
+        return [*measured, _half_time(goal)]
+    if goal.sharp == 2:
         return measured
     return (
         [measured[0], goal.say(goal.topic.soft)]
@@ -80,12 +87,31 @@ def _criteria(goal: Goal, revised: bool) -> list[str]:
     )
 
 
+def _half_time(goal: Goal) -> str:
+    week = max(1, goal.weeks // 2)
+    day = spell(goal.today + timedelta(days=7 * week)) if goal.today else f"the end of week {week}"
+    return f"Half-time check on {day}: {goal.say(goal.topic.milestone, week)}"
+
+
 def _risks(goal: Goal, rng: random.Random) -> list[Json]:
     risks = [
         {"risk": goal.say(known.risk), "response": goal.say(known.response) + "."}
         for known in goal.topic.risks
     ]
     rng.shuffle(risks)
+    if goal.rushed:
+        risks.insert(
+            0,
+            {
+                "risk": goal.say(
+                    "{part} a week is more than the {fast} a week that is held to be safe"
+                ),
+                "response": goal.say(
+                    "Look at it after 4 weeks: if you are behind or in pain, move the date "
+                    "and keep the weekly step at {fast}."
+                ),
+            },
+        )
     if goal.constraints:
         cure = (
             f"If a week is full, do the shortest task of it ({_floor(goal)} minutes) on its day and move "

@@ -1,6 +1,7 @@
 """Which phase a week belongs to."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from devstack.gemini.answers.goal import Goal
 from devstack.gemini.protocol import Json
@@ -22,6 +23,8 @@ class Span:
 def spans(goal: Goal) -> list[Span]:
     """The topic's phases laid over the goal's weeks. Few weeks have fewer phases: the last one stays."""
     phases = list(enumerate(goal.topic.phases))
+    if goal.seasoned and len(phases) > 2:
+        phases.pop(0)
     if goal.span > goal.weeks * 1.2 and len(phases) > 2:
         phases.pop()  # the end lies beyond the plan's weeks, so its phase does too
     count = min(len(phases), max(1, goal.weeks // 2), goal.weeks)
@@ -55,5 +58,5 @@ def told(resolution: Json, goal: Goal) -> list[Span]:
     except (KeyError, TypeError, ValueError):
         return ours
     whole = found[0].first == 1 and found[-1].last >= goal.weeks
-    joined = all(a.last + 1 == b.first for a, b in zip(found, found[1:], strict=False))
+    joined = all(a.last + 1 == b.first for a, b in pairwise(found))
     return found if whole and joined else ours

@@ -3,8 +3,9 @@
 import random
 import re
 
-from devstack.gemini.answers.goal import Goal, read_goal
+from devstack.gemini.answers.goal import Goal
 from devstack.gemini.answers.phases import Span, told
+from devstack.gemini.answers.reading import read_goal
 from devstack.gemini.answers.topic import Step
 from devstack.gemini.protocol import Json
 from devstack.gemini.text import Request
@@ -43,18 +44,20 @@ def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
     light = goal.topic.category == "fitness" and week % 4 == 0 and week < goal.weeks
     steps = _steps(goal, phase, week)
     pace = 0.75 + 0.25 * min(1.0, week / max(1, goal.weeks / 2))
-    budget = goal.hours * 60 * pace * (0.8 if light else 1)
-    sessions = _sessions(steps, budget)
+    rested = goal.topic.category == "fitness" and phase is phases[-1] and len(phases) > 2
+    budget = goal.hours * 60 * pace * (0.8 if light else 0.7 if rested else 1)
+    sessions = _sessions(goal, steps, week, budget)
     days = _days(len(sessions), goal.constraints, spread)
+    free = _free(goal.constraints)
     tasks = []
-    for (what, done, minutes), day in zip(sessions, days, strict=True):
-        day_name = "Sun" if what.startswith("Sunday") and _free(goal.constraints)[6] else DAYS[day]
+    for (step, minutes), day in zip(sessions, days, strict=True):
+        day_name = "Sun" if step.do.startswith("Sunday") and free[6] else DAYS[day]
         tasks.append(
             {
-                "what": goal.say(what, week, min=minutes)[:300],
+                "what": goal.say(step.do, week, minutes=minutes)[:300],
                 "day": day_name,
                 "minutes": minutes,
-                "done_when": goal.say(done, week, min=minutes)[:300],
+                "done_when": goal.say(step.done, week, minutes=minutes)[:300],
             }
         )
     tasks.sort(key=lambda task: DAYS.index(str(task["day"])))
@@ -68,29 +71,38 @@ def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
 
 
 def _steps(goal: Goal, phase: Span, week: int) -> list[Step]:
-    """The week's steps: what belongs to the phase's first week only, three that stay, one that changes."""
-    all_steps = goal.topic.phases[phase.index].tasks
-    steady = [step for step in all_steps if not step.once]
-    kept, turns = steady[:3], steady[3:]
+    """The week's steps: those of the phase's first week only, three that stay, one that changes."""
+    nth = week - phase.first
+    due = [
+        step
+        for step in goal.topic.phases[phase.index].tasks
+        if not step.once and nth % step.every == step.offset
+    ]
+    kept, turns = due[:3], due[3:]
     if turns:
-        kept = [*kept, turns[(week - phase.first) % len(turns)]]
-    once = [step for step in all_steps if step.once] if week == phase.first else []
-    return once + kept
+        kept = [*kept, turns[nth % len(turns)]]
+    all_steps = goal.topic.phases[phase.index].tasks
+    return [step for step in all_steps if step.once and nth == 0] + kept
 
 
-def _sessions(steps: list[Step], budget: float) -> list[tuple[str, str, int]]:
-    """Minutes by share, in fives; a step that would take too long becomes several sessions."""
+def _minutes(goal: Goal, step: Step, week: int, budget: float) -> int:
+    """A session's length in fives. What is short by nature stays short, however many hours there are."""
+    if step.exact:
+        return max(1, round(goal.level(week)))
+    most = (20 if step.share <= 1 else 45 if step.share <= 2 else 360) * step.times
+    return max(5, int(min(budget, most) / step.times / 5) * 5)
+
+
+def _sessions(goal: Goal, steps: list[Step], week: int, budget: float) -> list[tuple[Step, int]]:
+    """Each session with its minutes; a step that would take too long becomes several sessions."""
     total = sum(step.share for step in steps)
     found = []
     for step in steps:
-        minutes = budget * step.share / total
-        times = min(3, max(1, -(-int(minutes) // LONGEST)))
-        each = max(5, int(minutes / times / 5) * 5)
-        again = " (session {} of {})"
-        found += [
-            (step.do + (again.format(k + 1, times) if times > 1 else ""), step.done, each)
-            for k in range(times)
-        ]
+        minutes = _minutes(goal, step, week, budget * step.share / total)
+        parts = min(3, -(-minutes // LONGEST)) if step.times == 1 else 1
+        found += [(step, max(5, minutes // parts // 5 * 5) if parts > 1 else minutes)] * (
+            parts * step.times
+        )
     return found[:14]
 
 

@@ -1,12 +1,19 @@
 """The preprocess stage: the goal clarified, or a kind refusal."""
 
 import random
+import re
 
 from devstack.gemini.answers.dates import spell
-from devstack.gemini.answers.goal import DEFAULT_WEEKS, Goal, read_goal
+from devstack.gemini.answers.goal import Goal
+from devstack.gemini.answers.reading import DEFAULT_WEEKS, read_goal
 from devstack.gemini.answers.verdict import refusal
 from devstack.gemini.protocol import Json
 from devstack.gemini.text import Request
+
+RUSHED = (
+    "{target} in {span} weeks is {part} a week, more than the {fast} a week that is held to be "
+    "safe; may the date move?"
+)
 
 
 def write(request: Request, rng: random.Random) -> Json:
@@ -60,9 +67,15 @@ def _smart(goal: Goal) -> Json:
         "specific": f"{goal.title}: {outcome[:1].lower()}{outcome[1:]}.",
         "measurable": goal.say(topic.criteria[0]) + ".",
         "achievable": goal.say(topic.achievable) + ".",
-        "relevant": goal.say(topic.relevant) + ".",
+        "relevant": _why(goal),
         "time_bound": f"{due}, with a check at the end of week {max(1, goal.weeks // 2)}.",
     }
+
+
+def _why(goal: Goal) -> str:
+    said = re.search(r"\b(?:so (?:that )?you|because|in order to|for your)\b.*$", goal.phrase)
+    own = f"You said why yourself: {said[0]}. " if said else ""
+    return own + goal.say(goal.topic.relevant) + "."
 
 
 def _assumptions(goal: Goal) -> list[str]:
@@ -75,7 +88,7 @@ def _assumptions(goal: Goal) -> list[str]:
         found.append(goal.say("You can give it about {hours} a week"))
     if not goal.given:
         found.append(goal.say(goal.topic.assumes))
-    if not goal.experience:
+    if not goal.experience and goal.topic.category in ("fitness", "learning", "creative"):
         found.append("You start from little or no practice, as you said nothing about today")
     if goal.span > goal.weeks:
         found.append(f"The plan covers the first {goal.weeks} of {goal.span} weeks")
@@ -87,6 +100,8 @@ def _questions(goal: Goal, rng: random.Random) -> list[str]:
     rng.shuffle(asks)
     if goal.deadline is None:
         asks.insert(0, "Is there a day by which you would like to be there?")
+    if goal.rushed:
+        asks.insert(0, goal.say(RUSHED))
     if not goal.constraints:
         asks.append("What usually gets in the way in a normal week?")
     return asks[:3]

@@ -12,12 +12,20 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class Step:
-    """What to do, when it is done, its share of the week's time, and whether it is done only once."""
+    """What to do, and when it is done. `share` is of the week's time, for all `times` together.
+
+    `once`: only in the phase's first week. `every`, `offset`: only in each nth week of the phase.
+    `exact`: it takes the minutes that `v` says.
+    """
 
     do: str
     done: str
     share: float
     once: bool = False
+    times: int = 1
+    every: int = 1
+    offset: int = 0
+    exact: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -40,6 +48,8 @@ class Topic:
 
     `v` is what is reached by the end of the week: with curve 'grow' a level, with 'sum' a running
     total of which `part` is the week's own. `amount` finds the person's number (NUM in it).
+    `units`: pattern of another unit → (unit, target, step). `fast`: the most that is safe a week.
+    `seasoned`: found in what the person can do, it spares them the first phase.
     """
 
     key: str
@@ -67,7 +77,9 @@ class Topic:
     curve: Literal["grow", "sum"] = "grow"
     hours: float = 3
     step: float = 1
-    units: dict[str, str] = field(default_factory=dict)
+    units: dict[str, tuple[str, float, float]] = field(default_factory=dict)
+    fast: float = 0
+    seasoned: str = ""
 
     def found_in(self, text: str) -> re.Match[str] | None:
         return re.search(self.pattern, text, re.I)

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from devstack.gemini.answers.goal import number
+from devstack.gemini.answers.reading import number
 from devstack.gemini.answers.topics import TOPICS
 
 Verdict = Literal["not_a_goal", "harmful"]
@@ -73,7 +73,7 @@ _WILL = re.compile(
     re.I,
 )
 _QUESTION = re.compile(
-    r"^(?:what|when|where|who|why|which|whose|is|are|was|were|does|did|do|will|can|could|how\s+(?:many|much|old|far|long|is|are))\b",
+    r"^(?:what|when|where|who|why|which|whose|how\s+(?:many|much|old|far|long|is|are))\b",
     re.I,
 )
 _SMALL_TALK = re.compile(

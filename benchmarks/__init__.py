@@ -1,0 +1,1 @@
+"""Rein side by side with the floor and the alternatives: `make bench`."""

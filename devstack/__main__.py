@@ -1,0 +1,31 @@
+"""`python -m devstack run|doctor`: what stands behind `make run` and `make doctor`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+DEFAULT_GOAL = "I want to run a 5K by end of Q1"
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m devstack", description=__doc__)
+    parser.add_argument("--state", type=Path, default=Path(".rein"), help="the state folder")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="start everything and run a goal")
+    run.add_argument("--goal", default=DEFAULT_GOAL)
+    run.add_argument("--once", action="store_true", help="stop after the result")
+    doctor = commands.add_parser("doctor", help="what is there, what is missing, how to get it")
+    doctor.add_argument("--quick", action="store_true", help="without probing a Temporal server")
+    asked = parser.parse_args(arguments)
+    if asked.command == "run":
+        from devstack.run import run as start  # noqa: PLC0415  (doctor must work when this fails)
+
+        return start(asked.goal or DEFAULT_GOAL, once=asked.once, state=asked.state)
+    from devstack.doctor import examine  # noqa: PLC0415
+
+    return examine(asked.state, quick=asked.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,165 @@
+"""What comes from outside, however broken, is answered with 4xx and what to do about it."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.app import create_app
+
+from .conftest import serving
+from .conftest import settings as api_settings
+
+JSON = {"Content-Type": "application/json"}
+GOAL = {"goal": "I want to run a 5K", "user_id": "user-1"}
+
+
+async def _bytes(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 1000):
+        yield b" " * 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"", JSON, 422, "INVALID_REQUEST"),
+        (b"{", JSON, 400, "MALFORMED_BODY"),
+        (b"\xff\xfe{}", JSON, 400, "MALFORMED_BODY"),
+        (b"[" * 60_000, JSON, 400, "MALFORMED_BODY"),
+        (b"9" * 60_000, JSON, 400, "MALFORMED_BODY"),
+        (b'{"goal": "run 5K", "user_id": 1e999}', JSON, 422, "INVALID_REQUEST"),
+        (rb'{"goal": "run \ud800 5K", "user_id": "u"}', JSON, 422, "INVALID_REQUEST"),
+        (rb'{"goal": "run 5K", "user_id": "u", "\ud800": 1}', JSON, 422, "INVALID_REQUEST"),
+        (b"null", JSON, 422, "INVALID_REQUEST"),
+        (b"goal=run", {"Content-Type": "text/plain"}, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        (b"{}", {}, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        (b" " * 100_000, JSON, 413, "TOO_LARGE"),
+        (b" " * 100_000, {"Content-Type": "text/plain"}, 413, "TOO_LARGE"),
+        (b"{}", JSON | {"Idempotency-Key": "two words"}, 422, "INVALID_REQUEST"),
+        (b"{}", JSON | {"Idempotency-Key": "k" * 256}, 422, "INVALID_REQUEST"),
+    ],
+)
+async def test_broken_bodies(
+    http: httpx.AsyncClient, body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = await http.post("/api/goals", content=body, headers=headers)
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["cure"]
+    assert len(answer.content) < 4000
+
+
+async def test_a_large_body_in_chunks_is_cut_off(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/api/goals", content=_bytes(100_000), headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+
+
+async def test_double_keys_are_harmless(http: httpx.AsyncClient) -> None:
+    body = b'{"goal": "no", "goal": "I want to run a 5K", "user_id": "u"}'
+    assert (await http.post("/api/goals", content=body, headers=JSON)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 307),
+        ("GET", "/docs", 200),
+        ("GET", "/docs.js", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/livez", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/api/goals", 200),
+        ("GET", "/api/nothing", 404),
+        ("GET", "/api/goals/%00", 422),
+        ("GET", "/api/goals/%ff", 422),
+        ("DELETE", "/api/goals", 405),
+        ("PROPFIND", "/api/goals", 405),
+        ("GET", "/readyz", 503),
+    ],
+)
+async def test_every_answer_has_safe_headers(
+    http: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    answer = await http.request(method, path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    if status >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+async def test_what_nobody_foresaw_is_500_without_the_inside() -> None:
+    app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none"))
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise ValueError("the inside")
+
+    async with serving(app) as client:
+        answer = await client.get("/broken")
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+    assert "inside" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_without_postgresql_it_is_503_and_alive() -> None:
+    app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none"))
+    async with serving(app) as client:
+        answers = [
+            await client.get("/api/goals"),
+            await client.post("/api/goals", json=GOAL),
+            await client.get("/readyz"),
+        ]
+        alive = await client.get("/livez")
+        measured = await client.get("/metrics")
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
+        assert answer.headers["retry-after"]
+    assert alive.json() == {"status": "ok"}
+    assert "rein_postgresql_up 0.0" in measured.text
+
+
+HOSTILE = st.text(st.characters(codec=None, categories=None), max_size=200)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | HOSTILE,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HOSTILE, inner, max_size=4),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(
+    (*GOAL, "locale", "context", "trace_id", "rating", "comment", "model", "prompts")
+)
+ID = "019aa000-0000-7000-8000-000000000009"
+PATHS = st.sampled_from(["/api/goals", "/api/feedback", f"/api/goals/{ID}/rerun"])
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(path=PATHS, changes=st.dictionaries(NAMES, ANY, max_size=6), whole=st.booleans())
+async def test_no_body_breaks_it(
+    http: httpx.AsyncClient, path: str, changes: dict[str, Any], whole: bool
+) -> None:
+    body = (GOAL | {"trace_id": ID, "rating": 4} if whole else {}) | changes
+    answer = await http.post(path, content=json.dumps(body), headers=JSON)
+    assert answer.status_code < 500, answer.text
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(min_size=3, max_size=300).filter(lambda text: len(text.strip()) >= 3))
+async def test_a_persons_words_come_back_as_they_were(http: httpx.AsyncClient, text: str) -> None:
+    answer = await http.post("/api/goals", json={"goal": text, "user_id": "hostile"})
+    if "\x00" in text:
+        assert answer.status_code == 422
+    else:
+        assert answer.json()["goal"] == text.strip()

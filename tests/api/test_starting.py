@@ -1,0 +1,104 @@
+"""A run and its workflow on the real Temporal server; no worker is needed to start or cancel."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from api.app import create_app
+from client import connect
+from domain.runs import pseudonym
+from tests.conftest import TemporalServer
+from worker import register_search_attributes
+from workflows.options import TRACE, USER
+
+from .conftest import Runs, serving, settings
+
+pytestmark = pytest.mark.stack
+BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "person@example.com"}
+
+
+@pytest.fixture(scope="module")
+def configured(url: str, temporal: TemporalServer) -> Any:
+    queue = f"nobody-{uuid4().hex}"
+    return settings(url, temporal_address=temporal.address, task_queue=queue)
+
+
+@pytest.fixture(scope="module")
+async def engine(configured: Any) -> Client:
+    client = await connect(configured)
+    await register_search_attributes(client)
+    return client
+
+
+@pytest.fixture(scope="module")
+async def whole(configured: Any, engine: Client) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(create_app(configured)) as client:
+        yield client
+
+
+async def test_a_goal_starts_its_workflow(whole: httpx.AsyncClient, engine: Client) -> None:
+    trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
+    run = await engine.get_workflow_handle(f"goal_generation-{trace_id}").describe()
+    assert run.status == WorkflowExecutionStatus.RUNNING
+    assert run.typed_search_attributes[TRACE] == trace_id
+    assert run.typed_search_attributes[USER] == pseudonym(BODY["user_id"], "rein-local")
+    memo = await run.memo()
+    assert memo["trace_url"] == f"http://rein.test/api/traces/{trace_id}"
+    assert BODY["user_id"] not in str(run.raw_description)
+
+
+async def test_a_replay_starts_what_was_not_started(
+    whole: httpx.AsyncClient, http: httpx.AsyncClient, engine: Client
+) -> None:
+    key = {"Idempotency-Key": uuid4().hex}
+    trace_id = (await http.post("/api/goals", json=BODY, headers=key)).json()["trace_id"]
+    workflow = engine.get_workflow_handle(f"goal_generation-{trace_id}")
+    with pytest.raises(RPCError):
+        await workflow.describe()
+    answer = await whole.post("/api/goals", json=BODY, headers=key)
+    assert answer.headers["idempotent-replayed"] == "true"
+    assert (await workflow.describe()).status == WorkflowExecutionStatus.RUNNING
+
+
+async def _cancel_requested(engine: Client, trace_id: object) -> bool:
+    history = await engine.get_workflow_handle(f"goal_generation-{trace_id}").fetch_history()
+    return any(
+        event.HasField("workflow_execution_cancel_requested_event_attributes")
+        for event in history.events
+    )
+
+
+async def test_cancel_reaches_the_workflow(whole: httpx.AsyncClient, engine: Client) -> None:
+    trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
+    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert await _cancel_requested(engine, trace_id)
+
+
+async def test_a_run_that_was_never_started_is_cancelled_too(
+    whole: httpx.AsyncClient, engine: Client, stored: Runs
+) -> None:
+    trace_id = await stored.accepted()
+    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert await _cancel_requested(engine, trace_id)
+
+
+async def test_cancelling_what_was_ended_from_outside_starts_nothing(
+    whole: httpx.AsyncClient, engine: Client
+) -> None:
+    trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
+    workflow = engine.get_workflow_handle(f"goal_generation-{trace_id}")
+    await workflow.terminate()
+    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert (await workflow.describe()).status == WorkflowExecutionStatus.TERMINATED
+
+
+async def test_it_is_ready(whole: httpx.AsyncClient) -> None:
+    answer = await whole.get("/readyz")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["temporal"] == "answers"

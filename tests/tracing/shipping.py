@@ -1,0 +1,88 @@
+"""A shipper at work, and something for it to ship."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from db.pool import Pool
+from devstack.controls import OpikControl
+from tracing.closing import RunEnd, close_trace
+from tracing.context import TraceContext
+from tracing.ids import new_trace_id, uuid7
+from tracing.outbox import Score, open_trace, put_scores
+from tracing.rows import Row, write
+from tracing.ship.door import Door
+from tracing.ship.shipper import Pace, Shipper
+
+QUICK = Pace(first_wait_s=0.05, longest_wait_s=0.2, denied_wait_s=0.1, look_every_s=0.05)
+
+
+@asynccontextmanager
+async def shipping(pool: Pool, door: Door, pace: Pace = QUICK) -> AsyncIterator[Shipper]:
+    """A shipper at work."""
+    shipper = Shipper(pool, door, pace)
+    task = asyncio.create_task(shipper.run())
+    try:
+        yield shipper
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def make_trace(pool: Pool, spans: int, *, at: datetime | None = None) -> UUID:
+    """A closed trace in the outbox."""
+    at = at or datetime.now(UTC)
+    context = TraceContext(trace_id=new_trace_id(at), project="shipping")
+    rows = [
+        Row(
+            "span",
+            str(identity := uuid7(at, f"{context.trace_id}|{n}")),
+            context.trace_id,
+            "shipping",
+            {
+                "id": str(identity),
+                "trace_id": str(context.trace_id),
+                "parent_span_id": str(uuid7(at, f"{context.trace_id}|0")) if n else None,
+                "name": f"span {n}",
+                "type": "general",
+                "start_time": at,
+                "end_time": at + timedelta(seconds=1),
+                "input": {"n": n},
+            },
+            at,
+        )
+        for n in range(spans)
+    ]
+    async with pool.acquire() as conn, conn.transaction():
+        await open_trace(conn, context, name="shipped", started_at=at)
+        await write(conn, rows)
+        score = Score(name="evaluation_logged.overall", value=8.1, reason="fine")
+        await put_scores(conn, context.trace_id, "shipping", [score])
+        end = RunEnd(trace_id=context.trace_id, project="shipping", status="success", ended_at=at)
+        await close_trace(conn, end, output={"ok": True})
+    return context.trace_id
+
+
+async def arrived(opik: OpikControl, trace_id: UUID, spans: int) -> dict[str, Any]:
+    """Wait until a trace is whole in Opik."""
+    return await opik.wait(
+        trace_id=str(trace_id), ended=1, spans=spans, scores=1, closed_spans=1, timeout=20
+    )
+
+
+async def counts(pool: Pool) -> dict[str, int]:
+    """Rows of the outbox by state."""
+    async with pool.acquire() as conn:
+        rows = await conn.fetch("SELECT state, count(*) AS n FROM trace_outbox GROUP BY state")
+    return {row["state"]: row["n"] for row in rows}
+
+
+async def become(pool: Pool, query: str) -> None:
+    """Wait until a condition on the outbox holds; PostgreSQL has nothing to await for it."""
+    async with pool.acquire() as conn, asyncio.timeout(20):
+        while not await conn.fetchval(f"SELECT {query} FROM trace_outbox"):  # noqa: S608, ASYNC110
+            await asyncio.sleep(0.02)

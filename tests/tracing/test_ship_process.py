@@ -1,0 +1,91 @@
+"""The shipper as a process: started, stopped, killed, asked."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from db.pool import Pool
+from devstack.controls import OpikControl
+from tests.tracing.shipping import QUICK, arrived, become, counts, make_trace
+from tracing.outbox import project_id
+from tracing.ship.door import Door
+from tracing.ship.housekeeping import register_project
+from tracing.ship.shipper import Shipper
+
+pytestmark = pytest.mark.stack
+
+NOW = datetime.now(UTC)
+
+
+async def _process(runner_url: str, opik_url: str, *words: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tracing.ship",
+        *words,
+        env={"DATABASE_URL": runner_url, "OPIK_URL_OVERRIDE": opik_url, "PATH": ""},
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_killed_in_mid_batch_nothing_is_lost(
+    pool: Pool, postgres_url: str, opik_receiver: OpikControl, door: Door
+) -> None:
+    await opik_receiver.fault(kind="hang", path="spans/batch")
+    trace_id = await make_trace(pool, 30)
+    process = await _process(postgres_url, opik_receiver.api_url)
+    await opik_receiver.wait(trace_id=str(trace_id), ended=1)
+    await become(pool, "bool_and(next_try_at > now()) FILTER (WHERE kind = 'span')")
+    process.kill()
+    await process.wait()
+    await opik_receiver.reset()
+    async with pool.acquire() as conn:
+        # The lease runs out; the test does not wait for it.
+        await conn.execute("UPDATE trace_outbox SET next_try_at = now() WHERE state = 'pending'")
+    await Shipper(pool, door, QUICK).drain()
+    await arrived(opik_receiver, trace_id, 30)
+
+
+async def test_stops_on_sigterm_though_opik_hangs_and_gives_rows_back(
+    pool: Pool, postgres_url: str, opik_receiver: OpikControl
+) -> None:
+    await opik_receiver.fault(kind="hang", path="spans/batch")
+    trace_id = await make_trace(pool, 3)
+    process = await _process(postgres_url, opik_receiver.api_url)
+    await opik_receiver.wait(trace_id=str(trace_id), ended=1)
+    process.terminate()
+    async with asyncio.timeout(10):
+        assert await process.wait() == 0
+    async with pool.acquire() as conn:
+        due = await conn.fetchval(
+            "SELECT count(*) FROM trace_outbox WHERE state = 'pending' AND next_try_at <= now()"
+        )
+    assert due >= 3
+
+
+async def test_the_command_line_says_what_waits_and_sends_again(
+    pool: Pool, postgres_url: str
+) -> None:
+    trace_id = await make_trace(pool, 2)
+    async with pool.acquire() as conn:
+        await conn.execute("UPDATE trace_outbox SET state = 'dead', error = '400 no'")
+    process = await _process(postgres_url, "http://127.0.0.1:9", "--status")
+    said = (await process.communicate())[0].decode()
+    assert process.returncode == 1
+    assert "set aside    4" in said
+    assert f"trace {trace_id}: 400 no" in said
+    process = await _process(postgres_url, "http://127.0.0.1:9", "--resend", str(trace_id))
+    assert b"4 rows will be sent again" in (await process.communicate())[0]
+    assert await counts(pool) == {"pending": 4}
+
+
+async def test_the_project_is_registered_once_opik_is_there(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    await opik_receiver.fault(kind="500", path="projects", count=1)
+    await register_project(pool, door, "a new project")
+    async with pool.acquire() as conn:
+        assert await project_id(conn, "a new project") is not None
+        assert await project_id(conn, "another") is None

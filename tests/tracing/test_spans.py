@@ -1,0 +1,164 @@
+"""The spans of one stage over several attempts, written by whoever is there to write them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.testing import ActivityEnvironment
+
+from db.pool import Pool
+from tests.tracing.conftest import Runner
+from tests.tracing.sample import Tokens
+from tracing.children import opik_usage
+from tracing.closing import RunEnd, close_trace
+from tracing.context import TraceContext
+from tracing.ids import new_trace_id
+from tracing.outbox import open_trace
+from tracing.spans import StageTrace
+
+pytestmark = pytest.mark.stack
+
+# Later than any step made here, so that the order in the tree is the same on a slow machine.
+NOW = datetime.now(UTC) + timedelta(hours=1)
+
+
+class Stage:
+    """Attempts of one activity, as Temporal would number them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.context = TraceContext(trace_id=new_trace_id(NOW), project="p")
+
+    def attempt(self, number: int, **info: Any) -> StageTrace:
+        """What the attempt would make of its activity.info()."""
+        at = NOW + timedelta(seconds=number)
+        told: activity.Info = replace(
+            ActivityEnvironment.default_info(),
+            attempt=number,
+            scheduled_time=NOW,
+            started_time=at,
+            current_attempt_scheduled_time=at,
+            **info,
+        )
+        return StageTrace("generation_stage", self.context, told, {"a": 1}, None)
+
+    async def opened(self) -> "Stage":
+        """With its trace."""
+        async with self.pool.acquire() as conn:
+            await open_trace(conn, self.context, name="t", started_at=NOW)
+        return self
+
+    async def tree(self) -> str:
+        """Everything stored."""
+        runner = Runner(client=None, pool=self.pool, url="")  # type: ignore[arg-type]
+        return await runner.tree(str(self.context.trace_id))
+
+
+@pytest.fixture
+async def stage(pool: Pool) -> Stage:
+    return await Stage(pool).opened()
+
+
+def test_usage_has_opiks_keys_and_geminis_own() -> None:
+    tokens = Tokens(input_tokens=7, output_tokens=3, thought_tokens=2, cached_tokens=1)
+    assert opik_usage(tokens) == {
+        "prompt_tokens": 7,
+        "completion_tokens": 5,
+        "total_tokens": 12,
+        "original_usage.prompt_token_count": 7,
+        "original_usage.candidates_token_count": 3,
+        "original_usage.thoughts_token_count": 2,
+        "original_usage.cached_content_token_count": 1,
+        "original_usage.total_token_count": 12,
+    }
+
+
+async def test_an_answer_paid_by_a_lost_attempt_stands_under_that_attempt(stage: Stage) -> None:
+    first, second = stage.attempt(1), stage.attempt(2)
+    async with stage.pool.acquire() as conn:
+        await first.open(conn)
+        paid = first.child("llm_call_generation", type="llm")
+        await second.open(conn)  # the first one's worker is gone
+        again = second.earlier_child(
+            "llm_call_generation", id=paid.id, attempt=1, started_at=paid.started_at, type="llm"
+        )
+        again.finish({"text": "x"}, Tokens(), Decimal("0.5"), ended_at=NOW)
+        second.child("json_parsing").finish()
+        await second.finish(conn, {"b": 2})
+    assert await stage.tree() == (
+        "t …\n  generation_stage\n    attempt_1 ! ActivityAttemptLost\n"
+        "      llm_call_generation\n    attempt_2\n      json_parsing"
+    )
+
+
+async def test_an_attempt_that_was_only_slow_to_say_so_ends_as_it_did(stage: Stage) -> None:
+    first, second = stage.attempt(1), stage.attempt(2)
+    async with stage.pool.acquire() as conn:
+        await first.open(conn)
+        await second.open(conn)
+        await first.fail(conn, "SLOW", "too late", retrying=True)
+        await second.finish(conn)
+    assert await stage.tree() == ("t …\n  generation_stage\n    attempt_1 ! SLOW\n    attempt_2")
+
+
+async def test_attempts_that_never_began_to_write_are_there_too(stage: Stage) -> None:
+    async with stage.pool.acquire() as conn:
+        await stage.attempt(4).finish(conn)
+    assert await stage.tree() == (
+        "t …\n  generation_stage\n    attempt_1 ! ActivityAttemptLost\n"
+        "    attempt_2 ! ActivityAttemptLost\n    attempt_3 ! ActivityAttemptLost\n    attempt_4"
+    )
+
+
+async def test_done_but_never_acknowledged_moves_no_span(stage: Stage) -> None:
+    first, second = stage.attempt(1), stage.attempt(2)
+    first.child("llm_call_generation").finish()
+    async with stage.pool.acquire() as conn:
+        await first.finish(conn)
+        await second.open(conn)
+        second.child("json_parsing").finish()
+        await second.finish(conn)
+    assert await stage.tree() == (
+        "t …\n  generation_stage\n    llm_call_generation\n"
+        "    attempt_1 ! ActivityAttemptLost\n    attempt_2\n      json_parsing"
+    )
+
+
+async def test_what_is_open_when_the_run_ends_is_ended_with_it(stage: Stage) -> None:
+    async with stage.pool.acquire() as conn:
+        await stage.attempt(1).fail(conn, "NO", "no", retrying=True)
+        trace_id = stage.context.trace_id
+        end = RunEnd(trace_id=trace_id, project="p", status="partial", ended_at=NOW)
+        await close_trace(conn, end)
+    assert await stage.tree() == ("t\n  generation_stage ! ActivityAttemptLost\n    attempt_1 ! NO")
+
+
+async def test_a_step_that_was_cut_off_shares_its_attempts_error(stage: Stage) -> None:
+    trace = stage.attempt(1)
+    trace.child("llm_call_generation", type="llm")
+    async with stage.pool.acquire() as conn:
+        await trace.fail(conn, "CANCELLED", "stopped", retrying=False)
+    assert await stage.tree() == (
+        "t …\n  generation_stage ! CANCELLED\n    llm_call_generation ! CANCELLED"
+    )
+
+
+async def test_a_short_stage_is_due_only_when_finished(stage: Stage) -> None:
+    due = "SELECT count(*) FROM trace_outbox WHERE kind = 'span' AND next_try_at <= now()"
+    trace = stage.attempt(1)
+    async with stage.pool.acquire() as conn:
+        await trace.open(conn)
+        assert await conn.fetchval(due) == 0
+        await trace.finish(conn)
+        assert await conn.fetchval(due) == 1
+
+
+async def test_stages_of_a_reset_run_are_their_own(stage: Stage) -> None:
+    one, other = stage.attempt(1), stage.attempt(1, workflow_run_id="after the reset")
+    assert one.span_id != other.span_id
+    assert one.span_id == stage.attempt(2).span_id
+    assert one.attempt_span_id is None
+    assert stage.attempt(2).attempt_span_id not in (None, one.span_id)
