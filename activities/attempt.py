@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from db.ledger import insert_reservation, select_paid_call, settle_call
+from db.ledger import reserve_call, settle_call
 from db.pool import Connection, Pool, acquire
 from db.runs import append_event
 from domain.errors import Unavailable
@@ -149,18 +149,15 @@ class Attempt(Generic[D, R]):
     async def _answer(self, call: ModelCall, prompt: PromptRef, *, repair: bool) -> Answer:
         """The stored answer to exactly this request, or a newly bought one."""
         sha256 = _request_sha256(call)
-        task = self._task
-        async with acquire(self._pool) as conn:
-            paid = await select_paid_call(conn, task.run.trace_id, task.stage, sha256)
-            async with conn.transaction():
-                await self._trace.open(conn)
-                await self._event(conn, "started", "stage_started", task.doing, {})
-                if paid:
-                    return self._read_back(paid, call, prompt)
-                span = self._call_span(call, prompt)
-                await insert_reservation(
-                    conn, self._reservation(call, prompt, sha256, span, repair)
-                )
+        span = self._call_span(call, prompt)
+        async with acquire(self._pool) as conn, conn.transaction():
+            await self._trace.open(conn)
+            await self._event(conn, "started", "stage_started", self._task.doing, {})
+            reservation = self._reservation(call, prompt, sha256, span, repair)
+            paid = await reserve_call(conn, reservation)
+        if paid:
+            self._trace.drop(span)
+            return self._read_back(paid, call, prompt)
         return await self._buy(call, span)
 
     async def _buy(self, call: ModelCall, span: ChildSpan) -> Answer:

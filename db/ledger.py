@@ -1,27 +1,41 @@
 """The spend ledger: reserve before the call, store the raw answer and settle after it."""
 
-from uuid import UUID
-
 from asyncpg import Record
 
 from db.pool import Connection
-from domain.runs import Stage, Usage
+from domain.runs import Usage
 from domain.spend import PaidCall, Reservation, Settlement
 
 
-async def insert_reservation(conn: Connection, reservation: Reservation) -> None:
-    """Note a call before it is made; one that an earlier attempt never settled becomes unknown."""
-    await conn.execute(
+async def reserve_call(conn: Connection, reservation: Reservation) -> PaidCall | None:
+    """The stored answer to exactly this request of this run; without one, a call is reserved.
+
+    A call that an earlier attempt reserved and never settled becomes unknown.
+    """
+    row = await conn.fetchrow(
         """
-        WITH lost AS (
+        WITH paid AS (
+            SELECT call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
+                   thought_tokens, cached_tokens, cost_usd, answer
+              FROM llm_calls
+             WHERE trace_id = $2 AND stage = $3 AND request_sha256 = $4 AND state = 'answered'
+             ORDER BY finished_at
+             LIMIT 1
+        ), lost AS (
             UPDATE llm_calls SET state = 'unknown', finished_at = now()
-             WHERE trace_id = $2 AND stage = $3 AND state = 'reserved' AND attempt < $5
-               AND request_sha256 = $4
+             WHERE trace_id = $2 AND stage = $3 AND request_sha256 = $4 AND state = 'reserved'
+               AND attempt < $5
+        ), reserved AS (
+            INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, repair,
+                                   model, prompt_stage, prompt_version, reserved_usd, started_at)
+            SELECT $1::uuid, $2::uuid, $3, $4, $5::integer, $6::boolean, $7, $8, $9::integer,
+                   $10::numeric, $11::timestamptz
+             WHERE NOT EXISTS (SELECT FROM paid)
+            ON CONFLICT (call_id) DO NOTHING
         )
-        INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, repair, model,
-                               prompt_stage, prompt_version, reserved_usd, started_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (call_id) DO NOTHING
+        SELECT call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
+               thought_tokens, cached_tokens, cost_usd, answer
+          FROM paid
         """,
         reservation.call_id,
         reservation.trace_id,
@@ -34,6 +48,15 @@ async def insert_reservation(conn: Connection, reservation: Reservation) -> None
         reservation.prompt.version,
         reservation.reserved_usd,
         reservation.started_at,
+    )
+    return None if row is None else _paid_call(row)
+
+
+def _paid_call(row: Record) -> PaidCall:
+    fields = dict(row)
+    return PaidCall(
+        usage=Usage(**{name: fields.pop(name) for name in Usage.model_fields}),
+        **fields,
     )
 
 
@@ -61,34 +84,3 @@ async def settle_call(conn: Connection, settlement: Settlement) -> None:
         settlement.error_code,
         settlement.state,
     )
-
-
-_PAID_COLUMNS = """call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
-                   thought_tokens, cached_tokens, cost_usd, answer"""
-
-
-def _paid_call(row: Record) -> PaidCall:
-    fields = dict(row)
-    return PaidCall(
-        usage=Usage(**{name: fields.pop(name) for name in Usage.model_fields}),
-        **fields,
-    )
-
-
-async def select_paid_call(
-    conn: Connection, trace_id: UUID, stage: Stage, request_sha256: str
-) -> PaidCall | None:
-    """The stored answer to exactly this request of this run, if it was paid for already."""
-    row = await conn.fetchrow(
-        f"""
-        SELECT {_PAID_COLUMNS}
-          FROM llm_calls
-         WHERE trace_id = $1 AND stage = $2 AND request_sha256 = $3 AND state = 'answered'
-         ORDER BY finished_at
-         LIMIT 1
-        """,  # noqa: S608 - the columns are a constant
-        trace_id,
-        stage,
-        request_sha256,
-    )
-    return None if row is None else _paid_call(row)

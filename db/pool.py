@@ -51,6 +51,7 @@ def connect(url: str, *, size: int, name: str = "rein") -> Pool:
         timeout=ACQUIRE_TIMEOUT_S,
         server_settings={"application_name": name},
         init=_teach_jsonb,
+        reset=_keep,
     )
 
 
@@ -114,6 +115,10 @@ async def _hear(
                 await conn.execute("SELECT 1")
     finally:
         conn.terminate()
+
+
+async def _keep(conn: Connection) -> None:
+    """Nothing here changes a session, so there is nothing to undo: a round trip less each time."""
 
 
 async def _teach_jsonb(conn: Connection) -> None:

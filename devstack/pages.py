@@ -68,7 +68,8 @@ def earlier_goals(items: list[Json]) -> RenderableType:
 
 def event_line(event: Json, started: datetime) -> RenderableType | None:
     """What a stage says as it happens; None for what the eye need not see."""
-    seconds = (datetime.fromisoformat(event["at"]) - started).total_seconds()
+    # The two clocks are the same; the row may still be a little older than the answer about it.
+    seconds = max(0.0, (datetime.fromisoformat(event["at"]) - started).total_seconds())
     kind, stage = event["kind"], STAGE_NAMES.get(event["stage"] or "", "")
     marks = {
         "accepted": "[dim]·[/]",
@@ -138,7 +139,7 @@ def _scores(evaluation: Json) -> RenderableType:
 def _plan(plan: Json) -> RenderableType:
     parts: list[RenderableType] = [
         heading(f"Plan · {len(plan['weeks'])} weeks, {span(plan['starts_on'], plan['ends_on'])}"),
-        indent(Text.assemble(("today  ", "bold green"), plan["first_step_today"])),
+        indent(_labelled("today", plan["first_step_today"])),
     ]
     for week in plan["weeks"][:WEEKS_SHOWN]:
         title = f"Week {week['week']} · {span(week['starts_on'], week['ends_on'])}"
@@ -158,15 +159,28 @@ def _plan(plan: Json) -> RenderableType:
     return Group(*parts, indent(milestones, 4))
 
 
+def _labelled(label: str, text: str) -> Table:
+    table = grid("bold green", "")
+    table.add_row(label, Text(text))
+    return table
+
+
 def _facts(run: Json) -> RenderableType:
     table = grid("bold", "")
+    table.columns[0].width = 8
     tokens = f"{run['input_tokens']:,} tokens in, {run['output_tokens']:,} out"
     cost = f"${run['cost_usd']}" if run["cost_usd"] is not None else "price not known"
     seconds = f"{run['duration_ms'] / 1000:.1f} s" if run["duration_ms"] is not None else "–"
     table.add_row("took", f"{seconds} · {tokens} · {cost} · {run['manifest']['model']}")
-    for name, key in (("trace", "trace"), ("workflow", "workflow"), ("result", "self")):
-        table.add_row(name, Text(run["links"][key], style="cyan"))
     return Group(heading(f"This run · {run['status']}"), indent(table))
+
+
+def run_links(console: Console, run: Json) -> None:
+    """Printed unbroken, whatever the width: a folded address cannot be opened."""
+    for name, key in (("trace", "trace"), ("workflow", "workflow"), ("result", "self")):
+        address = run["links"][key]
+        line = Text.assemble((f"  {name:<10}", "bold"), (address, f"cyan link {address}"))
+        console.print(line, soft_wrap=True)
 
 
 def _quality_style(overall: float) -> str:
@@ -174,15 +188,16 @@ def _quality_style(overall: float) -> str:
 
 
 def day(text: str) -> str:
-    """E.g. "Tue 24 Nov"."""
-    return f"{date.fromisoformat(text):%a %d %b}"
+    """E.g. "Tue 24 Nov" or "Tue  1 Dec": one width, for columns."""
+    when = date.fromisoformat(text)
+    return f"{when:%a} {when.day:>2} {when:%b}"
 
 
 def span(start: str, end: str) -> str:
     """E.g. "Tue 24 Nov – Mon 5 Apr 2027"."""
     last = date.fromisoformat(end)
     year = f" {last.year}" if last.year != date.fromisoformat(start).year else ""
-    return f"{day(start)} – {day(end)}{year}"
+    return f"{day(start)} – {day(end)}{year}".replace("  ", " ")
 
 
 def day_and_time(text: str) -> str:

@@ -131,6 +131,7 @@ class _Session:
                 self.console.print(line)
         run = await demo.read(api, run["trace_id"])
         self.console.print(pages.result(run))
+        pages.run_links(self.console, run)
         if run["status"] in GOOD:
             return 0
         why = run["error"]["code"] if run["error"] else run["refusal"] or "no reason was given"

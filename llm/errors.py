@@ -28,7 +28,7 @@ import re
 from datetime import timedelta
 from typing import Any, Literal, Self
 
-import httpx
+import httpx2
 from google.genai.errors import APIError, UnknownApiResponseError
 
 Code = Literal[
@@ -110,9 +110,9 @@ def classify(error: Exception) -> ModelError:
         return error
     if isinstance(error, APIError):
         return _of_status(error)
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
+    if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return ModelError("TIMEOUT", "Gemini did not answer in time")
-    if isinstance(error, OSError | httpx.TransportError):
+    if isinstance(error, OSError | httpx2.TransportError):
         return ModelError("CONNECTION_LOST", "The connection to Gemini was refused or lost")
     if isinstance(error, json.JSONDecodeError | UnknownApiResponseError | UnicodeDecodeError):
         return ModelError("NO_GEMINI_ANSWER", "What came with status 200 was no answer of Gemini")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import httpx
+import httpx2
 from google import genai
 from google.genai import types
 from pydantic import BaseModel
@@ -70,11 +70,11 @@ class Gemini:
         self, *, api_key: str, base_url: str | None = None, max_connections: int = 200
     ) -> None:
         # Named, because with aiohttp installed the SDK would use that, and repeat dropped calls.
-        self._http = httpx.AsyncClient(
-            limits=httpx.Limits(
+        self._http = httpx2.AsyncClient(
+            limits=httpx2.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
-            timeout=httpx.Timeout(None, connect=10),
+            timeout=httpx2.Timeout(None, connect=10),
         )
         self._client = genai.Client(
             api_key=api_key or "missing",

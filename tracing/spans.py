@@ -83,6 +83,10 @@ class StageTrace:
         self._children.append(span)
         return span
 
+    def drop(self, span: ChildSpan) -> None:
+        """Forget a step that turned out not to be needed."""
+        self._children.remove(span)
+
     def earlier_child(
         self,
         name: str,

@@ -58,7 +58,8 @@ class StandIn:
         self.ledger = Ledger(ledger)
         self.faults = Faults(seed)
         self.watch = Watch()
-        self.latency = dict(LATENCIES[latency])
+        self.usual_latency = LATENCIES[latency]
+        self.latency = dict(self.usual_latency)
         self._written: OrderedDict[str, Any] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -210,7 +211,7 @@ class Call:
             text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
         thoughts = thought_tokens(ask)
         room, finish = max(0, ask.max_tokens - thoughts), "STOP"
-        if count_tokens(text) > room and self._fault() != "huge":
+        if count_tokens(text) > room and self._fault() not in ("huge", "nonsense"):
             text, finish = text[: room * 4], "MAX_TOKENS"
         usage = Usage(ask.prompt_tokens, count_tokens(text), thoughts)
         if rule is not None and rule.fault in CANDIDATE_FAULTS:

@@ -79,7 +79,7 @@ def _latency(home: "StandIn", method: str, body: bytes) -> Json:
             raise BadRequest(400, f"seconds by stage are expected; stages: {STAGES}")
         home.latency = {**LATENCIES[mode or "none"], **data}
     elif method == "DELETE":
-        home.latency = {}
+        home.latency = dict(home.usual_latency)
     return {"latency": home.latency}
 
 
@@ -129,7 +129,7 @@ def _timeout(query: dict[str, str]) -> float:
 def _reset(home: "StandIn") -> Json:
     """Back to good weather. Counters and ledger stay: they are history."""
     home.faults.rules = []
-    home.latency = {}
+    home.latency = dict(home.usual_latency)
     for name in list(home.watch.gates):
         home.watch.open_gate(name)
     return {"released": home.watch.release_hanging(), **home.watch.counts()}

@@ -54,6 +54,8 @@ class Rule:
     @classmethod
     def read(cls, data: Json) -> "Rule":
         """Raises BadRequest (400) for a fault, stage or call that does not exist."""
+        if not isinstance(data, dict) or "fault" not in data:
+            raise BadRequest(400, "a rule is an object with at least a fault")
         rule = cls(**{key: data[key] for key in data if key in cls.__dataclass_fields__})
         unknown = set(data) - {"fault", "stage", "calls", "share", "args", "seen", "hit"}
         if unknown:

@@ -262,7 +262,8 @@ def batch_update(call: Call, table: Literal["traces", "spans"]) -> Reply:
     if not isinstance(change, dict) or not isinstance(ids, list) or not 1 <= len(ids) <= 1000:
         raise Refused(422, "ids size must be between 1 and 1000 and update must not be null")
     if doc.get("merge_tags"):
-        change = {**change, "tags_to_add": change.pop("tags", None)}
+        rest = {name: value for name, value in change.items() if name != "tags"}
+        change = {**rest, "tags_to_add": change.get("tags")}
     now = now_us()
     row_of, sql = (trace_row, UPSERT_TRACE) if table == "traces" else (span_row, UPSERT_SPAN)
     with call.store.write() as db:

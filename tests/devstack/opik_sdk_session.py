@@ -15,6 +15,7 @@ import opik
 from opik.evaluation import evaluate
 from opik.evaluation.metrics import base_metric, score_result
 from opik.rest_api.core.api_error import ApiError
+from opik.types import LLMProvider
 
 PROJECT = "rein"
 START = datetime.now(UTC) - timedelta(minutes=5)
@@ -40,7 +41,7 @@ def tracing(client: opik.Opik) -> dict[str, Any]:
     stage.span(
         name="llm_call_generation",
         type="llm",
-        provider="google_ai",
+        provider=LLMProvider.GOOGLE_AI,
         model="gemini-2.0-flash",
         start_time=START,
         end_time=START + timedelta(seconds=1),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from devstack.gemini.answers import evaluate, generate, plan, preprocess
-from devstack.gemini.protocol import Ask, Json
+from devstack.gemini.protocol import Ask, Json, thought_tokens
 from devstack.gemini.schema import compiled, conform
 from devstack.gemini.schema import generate as any_value
 from devstack.gemini.text import Request, words_of
@@ -29,4 +29,7 @@ def write(stage: str, ask: Ask, rng: random.Random) -> Any:
     writer = WRITERS.get(stage)
     if writer is None:
         return any_value(node, words, rng)
-    return conform(writer(Request.read(ask.user), rng), node, words, rng)
+    answer = writer(Request.read(ask.user), rng)
+    if stage == "plan":
+        answer = plan.within(answer, ask.max_tokens - thought_tokens(ask))
+    return conform(answer, node, words, rng)

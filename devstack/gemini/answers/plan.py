@@ -1,5 +1,6 @@
 """The plan stage: weeks with tasks that grow, within the person's hours, on days that they have."""
 
+import json
 import random
 import re
 
@@ -7,7 +8,7 @@ from devstack.gemini.answers.goal import Goal
 from devstack.gemini.answers.phases import Span, told
 from devstack.gemini.answers.reading import read_goal
 from devstack.gemini.answers.topic import Step
-from devstack.gemini.protocol import Json
+from devstack.gemini.protocol import Json, count_tokens
 from devstack.gemini.text import Request
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -33,6 +34,29 @@ def write(request: Request, rng: random.Random) -> Json:
         "weeks": weeks,
         "milestones": _milestones(goal, phases),
     }
+
+
+def within(plan: Json, tokens: int) -> Json:
+    """The plan, told more briefly when it would not fit: what is done several times has one line."""
+    if count_tokens(json.dumps(plan, ensure_ascii=False)) <= tokens:
+        return plan
+    return {**plan, "weeks": [{**week, "tasks": _joined(week["tasks"])} for week in plan["weeks"]]}
+
+
+def _joined(tasks: list[Json]) -> list[Json]:
+    same: dict[str, list[Json]] = {}
+    for task in tasks:
+        same.setdefault(task["what"], []).append(task)
+    return [
+        group[0]
+        if len(group) == 1
+        else {
+            **group[0],
+            "what": f"{len(group)} times {group[0]['minutes']} minutes: {what}"[:300],
+            "minutes": min(960, sum(task["minutes"] for task in group)),
+        }
+        for what, group in same.items()
+    ]
 
 
 def _phase(phases: list[Span], week: int) -> Span:

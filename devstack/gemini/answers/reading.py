@@ -231,7 +231,7 @@ def _noun(topic: Topic, text: str) -> str:
     match = re.search(topic.noun_pattern, text, re.I) if topic.noun_pattern else None
     if match is None:
         return topic.noun
-    return you(next((group for group in match.groups() if group), match[0]))
+    return you(next((group for group in match.groups() if group), match[0]))[:60]
 
 
 def read_goal(request: Request) -> Goal:

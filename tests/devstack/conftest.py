@@ -1,0 +1,45 @@
+"""The model stand-in, served in this process on a free port, and the real client pointed at it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from google import genai
+from google.genai import types
+
+from devstack.controls import GeminiControl
+from devstack.gemini.app import StandIn
+from devstack.gemini.server import make_server
+from tests.devstack.gemini_house import GeminiHouse
+
+
+@pytest.fixture(scope="session")
+async def _gemini_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GeminiHouse]:
+    ledger = tmp_path_factory.mktemp("gemini") / "ledger.jsonl"
+    app = StandIn(ledger, seed=1)
+    server = make_server(app)
+    config = server.config
+    config.load()
+    sock = config.bind_socket()
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    async with httpx.AsyncClient() as http, GeminiControl(url) as control:
+        options = types.HttpOptions(
+            base_url=url,
+            timeout=5000,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_async_client=http,
+        )
+        client = genai.Client(api_key="key-of-the-tests-1234", http_options=options)
+        yield GeminiHouse(url, ledger, control, client)
+        client.close()
+    server.should_exit = True
+    await serving
+    app.ledger.close()
+
+
+@pytest.fixture
+async def gemini_house(_gemini_house: GeminiHouse) -> AsyncIterator[GeminiHouse]:
+    yield _gemini_house
+    await _gemini_house.control.reset()

@@ -1,0 +1,282 @@
+"""The pages for people, as a browser without JavaScript gets them."""
+
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from pathlib import Path
+
+import httpx
+import pytest
+
+from devstack.opik import present
+from devstack.opik.rules import new_id, now_us
+from devstack.opik.serving import running
+from devstack.opik.waterfall import Waterfall, waterfall
+
+V1 = "/api/v1/private"
+NOW = datetime.now(UTC)
+HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>'
+Item = dict[str, object]
+
+
+@pytest.fixture
+async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        running(tmp_path / "opik.db") as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        yield client
+
+
+def trace(**fields: object) -> Item:
+    start = {"start_time": NOW.isoformat(), "last_updated_at": NOW.isoformat()}
+    end = {"end_time": (NOW + timedelta(seconds=3.2)).isoformat()}
+    name = {"id": new_id(), "project_name": "rein", "name": "goal_generation_pipeline"}
+    return {**name, **start, **end, "metadata": {"user_id": "user_abc"}, **fields}
+
+
+async def send(opik: httpx.AsyncClient, kind: str, *items: Item) -> None:
+    (await opik.post(f"{V1}/{kind}/batch", json={kind: items})).raise_for_status()
+
+
+async def score(opik: httpx.AsyncClient, identity: object, name: str, value: float) -> None:
+    item = {"id": identity, "project_name": "rein", "name": name, "value": value}
+    body = {"scores": [{**item, "source": "sdk", "reason": f"because of {value}"}]}
+    (await opik.put(f"{V1}/traces/feedback-scores", json=body)).raise_for_status()
+
+
+async def page(opik: httpx.AsyncClient, path: str, **query: object) -> str:
+    answer = await opik.get(path, params={k: str(v) for k, v in query.items()} or None)
+    assert answer.status_code == 200, answer.text[:500]
+    return answer.text
+
+
+def text(html: str) -> str:
+    """What a reader sees: tags taken out, space made single."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+async def test_a_row_says_what_the_drawing_says(opik: httpx.AsyncClient) -> None:
+    one = trace()
+    call = {"type": "llm", "trace_id": one["id"], "total_estimated_cost": 0.00038738}
+    await send(opik, "spans", {**trace(**call), "id": new_id()})
+    await send(opik, "traces", one)
+    await score(opik, one["id"], "evaluation_logged.overall", 8.2)
+    seen = text(await page(opik, "/"))
+    row = "goal_generation_pipeline user_abc ✓ Success 3.2 s 8.2 /10 $0.000387 Just now"
+    assert row in seen
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, {"good", "bad", "open"}),
+        ({"status": "failed"}, {"bad"}),
+        ({"status": "running"}, {"open"}),
+        ({"score": "good"}, {"good"}),
+        ({"score": "none"}, {"bad", "open"}),
+        ({"score": "low"}, set()),
+        ({"user": "user_x"}, {"open"}),
+        ({"kind": "bad"}, {"bad"}),
+        ({"search": "quota"}, {"bad"}),
+        ({"search": "%"}, set()),
+        ({"date": "day"}, {"good", "open"}),
+        ({"score": "nonsense", "page": "x"}, {"good", "bad", "open"}),
+        ({"page": 2}, set()),
+    ],
+)
+async def test_filters(opik: httpx.AsyncClient, query: dict[str, object], found: set[str]) -> None:
+    old = (NOW - timedelta(days=3)).isoformat()
+    error = {"exception_type": "RATE_LIMITED", "message": "over quota", "traceback": ""}
+    good = trace(name="good")
+    bad = trace(name="bad", error_info=error, start_time=old, end_time=old)
+    running_one = trace(name="open", metadata={"user_id": "user_xyz"}, end_time=None)
+    await send(opik, "traces", good, bad, running_one)
+    await score(opik, good["id"], "evaluation_logged.overall", 8)
+    html = await page(opik, "/traces", **query)
+    assert set(re.findall(r'data-item href="[^"]+">(\w+)<', html)) == found
+
+
+async def test_a_list_has_pages(opik: httpx.AsyncClient) -> None:
+    await send(opik, "traces", *(trace() for _ in range(30)))
+    first = await page(opik, "/traces")
+    assert "1 to 25 of 30" in text(first)
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older
+    assert "26 to 30 of 30" in text(await page(opik, unescape(older[1])))
+
+
+async def test_opik_s_own_address_of_a_trace_shows_it(opik: httpx.AsyncClient) -> None:
+    one = trace(input={"goal": "run a 5K"}, output={"title": "12 weeks"}, tags=["local"])
+    span = {**trace(trace_id=one["id"], name="generation_stage", type="general"), "id": new_id()}
+    await send(opik, "traces", one)
+    await send(opik, "spans", span)
+    project = (await opik.post(f"{V1}/projects/retrieve", json={"name": "rein"})).json()["id"]
+    for workspace in ("default", "my-team"):
+        html = await page(
+            opik,
+            f"/{workspace}/projects/{project}/logs",
+            logsType="traces",
+            trace=one["id"],
+            span=span["id"],
+        )
+        assert {"run a 5K", "12 weeks", "generation_stage"} <= set(re.findall(r">([^<>]+)<", html))
+        assert re.search(rf'id="span-{span["id"]}" open', html)
+    link = {"trace_id": str(one["id"]), "path": "aHR0cA=="}
+    answer = await opik.get("/api/v1/session/redirect/projects/", params=link)
+    assert answer.status_code == 303
+    assert "run a 5K" in await page(opik, answer.headers["Location"])
+
+
+async def test_what_a_model_wrote_is_text_and_nothing_else(opik: httpx.AsyncClient) -> None:
+    links = {"workflow_url": "https://temporal.example/w", "evil_url": "javascript:alert(1)"}
+    one = trace(
+        name=HOSTILE,
+        input={HOSTILE: [HOSTILE, {"long": HOSTILE * 40}]},
+        metadata={"user_id": HOSTILE, "status": HOSTILE, **links},
+        tags=[HOSTILE],
+        thread_id=HOSTILE,
+        error_info={"exception_type": HOSTILE, "message": HOSTILE, "traceback": HOSTILE},
+    )
+    await send(opik, "traces", one)
+    await send(
+        opik, "spans", {**one, "id": new_id(), "trace_id": one["id"], "model": HOSTILE, "usage": {}}
+    )
+    for path in ("/", f"/traces/{one['id']}", "/feedback", "/evaluations"):
+        html = await page(opik, path)
+        assert "<script>alert" not in html
+        assert "<img" not in html
+    html = await page(opik, f"/traces/{one['id']}")
+    assert 'href="https://temporal.example/w"' in html
+    assert 'href="javascript:' not in html
+
+
+async def test_every_page_says_that_it_is_a_stand_in_and_is_locked_down(
+    opik: httpx.AsyncClient,
+) -> None:
+    one = trace()
+    await send(opik, "traces", one)
+    tabs = ["/", "/traces", "/feedback", "/evaluations", "/datasets", "/config"]
+    for path in (*tabs, f"/traces/{one['id']}", "/no-such-page", f"/traces/{new_id()}"):
+        answer = await opik.get(path)
+        assert "Local stand-in for Opik" in answer.text
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert "style=" not in answer.text
+        assert " on" + "click" not in answer.text
+        used = re.findall(r'(?:src|<link[^>]+href)="([^"]+)"', answer.text)
+        assert all(each.startswith("/static/") for each in used), used
+        for each in used:
+            assert (await opik.get(each)).status_code == 200
+    assert (await opik.get("/no-such-page")).status_code == 404
+    assert (await opik.get("/static/..%2fpages.py")).status_code == 404
+
+
+async def test_an_empty_receiver_shows_pages_too(opik: httpx.AsyncClient) -> None:
+    assert "No traces yet" in await page(opik, "/")
+    assert "No ratings" in await page(opik, "/feedback")
+    assert "Nothing was evaluated" in await page(opik, "/evaluations")
+    assert "No datasets yet" in await page(opik, "/datasets")
+
+
+async def test_feedback_page_counts_half_stars_up(opik: httpx.AsyncClient) -> None:
+    for rating, useful in ((5, 1), (4.5, 1), (3, 0)):
+        one = trace()
+        await send(opik, "traces", one)
+        await score(opik, one["id"], "user_feedback.rating", rating)
+        await score(opik, one["id"], "user_feedback.usefulness", useful)
+    seen = text(await page(opik, "/feedback"))
+    assert "4.2 /5.0" in seen
+    assert "5 ★ 2 67% 4 ★ 0 0% 3 ★ 1 33%" in seen
+    assert "Usefulness 2/3 67%" in seen
+    assert "because of 4.5" in seen
+
+
+async def test_evaluations_page_averages_and_names_the_quality(opik: httpx.AsyncClient) -> None:
+    for overall, clarity in ((8.4, 9), (7.8, 8)):
+        one = trace()
+        await send(opik, "traces", one)
+        await score(opik, one["id"], "evaluation_logged.overall", overall)
+        await score(opik, one["id"], "evaluation_logged.clarity", clarity)
+    seen = text(await page(opik, "/evaluations"))
+    assert "Clarity 8.5/10" in seen
+    assert "Overall 8.1/10 GOOD QUALITY 2 scored" in seen
+    assert seen.index("7.8/10") < seen.index("8.4/10")
+
+
+async def test_config_names_faults_and_the_variables(opik: httpx.AsyncClient) -> None:
+    await opik.put("/control/fault", json={"kind": "429", "path": "batch"})
+    seen = text(await page(opik, "/config"))
+    for word in ("OPIK_URL_OVERRIDE", "OPIK_API_KEY", "OPIK_WORKSPACE", "status 429"):
+        assert word in seen
+
+
+def fall(*spans: tuple[str, str | None, float, float | None]) -> Waterfall:
+    """A waterfall of (id, parent, start, end), in seconds, of a trace of four seconds."""
+    db = sqlite3.connect(":memory:")
+    db.row_factory = sqlite3.Row
+    columns = "id, name, type, body, usage, cost_pico, parent_span_id, start_us, end_us"
+    db.execute(f"CREATE TABLE s ({columns})")
+    base = now_us() - 10**12
+    for identity, parent, start, end in spans:
+        usage = '{"prompt_tokens": 5, "completion_tokens": 7}'
+        times = (base + int(start * 1e6), None if end is None else base + int(end * 1e6))
+        row = (identity, identity, "llm", "{}", usage, 100, parent, *times)
+        db.execute("INSERT INTO s VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    rows = db.execute("SELECT * FROM s").fetchall()
+    db.close()
+    return waterfall(rows, base, base + 4_000_000)
+
+
+def test_waterfall_is_the_tree_in_order_of_time() -> None:
+    found = fall(("late", None, 2, 3), ("early", None, 0, 2), ("child", "early", 1, 2))
+    assert [(bar.id, bar.depth) for bar in found.bars] == [("early", 0), ("child", 1), ("late", 0)]
+    assert [(bar.left, bar.width) for bar in found.bars] == [(0, 50), (25, 25), (50, 25)]
+    early = found.bars[0]
+    assert (early.own.cost_pico, early.total.cost_pico) == (100, 200)
+    assert (found.total.input_tokens, found.total.output_tokens) == (15, 21)
+    assert [us for _, us in found.ticks] == [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000]
+
+
+def test_waterfall_keeps_what_does_not_fit() -> None:
+    found = fall(("a", "b", 0, 1), ("b", "a", 1, 2), ("lost", "nowhere", 2, None))
+    assert [(bar.id, bar.orphan) for bar in found.bars] == [
+        ("a", True),
+        ("b", True),
+        ("lost", True),
+    ]
+    assert found.bars[2].width == 50
+
+
+@pytest.mark.parametrize(
+    ("us", "words"),
+    [
+        (None, "–"),
+        (450, "0.5 ms"),
+        (48_000, "48 ms"),
+        (370_000, "0.37 s"),
+        (3_200_000, "3.2 s"),
+        (42_000_000, "42 s"),
+        (245_000_000, "4 min 5 s"),
+        (300_000_000, "5 min"),
+        (3_600_000_000 * 30, "30 h 0 min"),
+    ],
+)
+def test_durations(us: int | None, words: str) -> None:
+    assert present.duration(us) == words
+
+
+@pytest.mark.parametrize(
+    ("pico", "words"),
+    [
+        (None, "–"),
+        (0, "$0"),
+        (175_200_000, "$0.000175"),
+        (17_520_000_000, "$0.0175"),
+        (2_500_000_000_000, "$2.50"),
+        (10, "under $0.000001"),
+    ],
+)
+def test_money(pico: int | None, words: str) -> None:
+    assert present.money(pico) == words
