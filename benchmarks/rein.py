@@ -1,4 +1,4 @@
-"""Rein itself: API, ledger, rows, tracing, shipper; Temporal on a file that survives a power cut."""
+"""Rein itself: API, ledger, rows, tracing, shipper; Temporal on a durable file."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

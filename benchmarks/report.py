@@ -11,8 +11,8 @@ NAMES = ("floor: plain asyncio", "plain temporalio, untuned", "DBOS", "Rein")
 def report(results: Results) -> str:
     """Markdown: medians over the repetitions, lowest to highest in brackets."""
     lines = [
-        "| contestant | one run, ms over the model's time, p50 / p95 | with the document's latencies, "
-        "ms over, p50 | 50 in flight, runs/s | CPU ms a run |",
+        "| contestant | one run, ms over the model's time, p50 / p95 "
+        "| with the document's latencies, ms over, p50 | 50 in flight, runs/s | CPU ms a run |",
         "|---|---|---|---|---|",
     ]
     for name in NAMES:
@@ -20,7 +20,8 @@ def report(results: Results) -> str:
         cpu = [sum(_without_shipping(each["cpu"]).values()) for each in load]
         lines.append(
             f"| {name} | {_span([each['p50'] for each in zero])} / "
-            f"{_span([each['p95'] for each in zero])} | {_span([each['p50'] for each in document])} | "
+            f"{_span([each['p95'] for each in zero])} "
+            f"| {_span([each['p50'] for each in document])} | "
             f"{_span([each['rate'] for each in load])} | {_span(cpu)} |"
         )
     return "\n".join([*lines, "", *_shares(results), "", *_goals(results)])
@@ -37,7 +38,7 @@ def _shares(results: Results) -> list[str]:
 
 def _goals(results: Results) -> list[str]:
     def median(key: str, name: str, field: str) -> float:
-        return statistics.median(each[field] for each in results[key][name])
+        return float(statistics.median(each[field] for each in results[key][name]))
 
     def cpu(name: str) -> float:
         return statistics.median(

@@ -1,0 +1,148 @@
+"""The stack leaves nothing behind, keeps its state, and says what is wrong."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from devstack.errors import StackError
+from devstack.ports import Ports, is_free
+from devstack.processes import Child, PidFile, Spec
+from devstack.stack import ROOT, Service, Stack
+from devstack.temporal import TemporalOptions
+
+MEMORY = TemporalOptions(file=False, ui=False)
+BELOW: set[Service] = {"postgres", "temporal", "gemini", "opik"}
+
+HOLD = """
+import asyncio, pathlib, sys
+from devstack.stack import Stack
+from devstack.temporal import TemporalOptions
+
+async def main():
+    options = TemporalOptions(file=False, ui=False)
+    services = {"postgres", "temporal", "gemini"}
+    async with Stack(pathlib.Path(sys.argv[1]), services=services, temporal=options) as stack:
+        print(*[child.pid for child in stack.children.values()], flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def folder(state_folder: Path, request: pytest.FixtureRequest) -> Path:
+    return state_folder / request.node.name
+
+
+@pytest.mark.stack
+async def test_a_stop_leaves_no_process_no_port_and_no_pid_file(folder: Path) -> None:
+    ports = Ports.free()
+    async with Stack(folder, ports=ports, services=BELOW, temporal=MEMORY, durable=False) as stack:
+        pids = [stack.pid(service) for service in BELOW]
+        family = [p for pid in pids for p in psutil.Process(pid).children(recursive=True)]
+        assert not is_free(ports.postgres)
+        assert not is_free(ports.gemini)
+
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(process.is_running() for process in family)
+    assert all(is_free(port) for port in (ports.postgres, ports.temporal, ports.gemini, ports.opik))
+    assert not (folder / "pids.json").exists()
+
+
+@pytest.mark.stack
+async def test_a_part_that_fails_is_named_and_the_others_are_stopped(folder: Path) -> None:
+    stack = Stack(folder, services={"gemini", "temporal"}, env={"TEMPORAL_CLI": "/bin/false"})
+
+    with pytest.raises(StackError, match="temporal ended by itself"):
+        await stack.__aenter__()
+
+    assert not stack.children
+    assert is_free(stack.ports.gemini)
+
+
+@pytest.mark.stack
+async def test_rows_survive_a_stop_and_a_kill(folder: Path) -> None:
+    async with Stack(folder, services={"postgres"}) as stack:
+        connection = await asyncpg.connect(stack.urls["postgres"])
+        await connection.execute("CREATE TABLE kept (n int)")
+        await connection.execute("INSERT INTO kept VALUES (7)")
+        await connection.close()
+        await stack.kill("postgres")
+
+    async with Stack(folder, services={"postgres"}) as stack:
+        connection = await asyncpg.connect(stack.urls["postgres"])
+        assert await connection.fetchval("SELECT n FROM kept") == 7
+        await connection.close()
+
+
+@pytest.mark.stack
+async def test_a_death_is_noticed_and_a_restart_brings_the_part_back(folder: Path) -> None:
+    async with Stack(folder, services={"gemini", "opik"}) as stack:
+        before = stack.pid("gemini")
+        death = asyncio.create_task(stack.any_death())
+        await stack.restart("opik")
+        assert not death.done()
+
+        os.kill(before, signal.SIGKILL)
+        assert await death == "gemini"
+
+        await stack.restart("gemini")
+        assert stack.pid("gemini") != before
+        assert not is_free(stack.ports.gemini)
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent's life")
+def test_parts_die_with_a_supervisor_that_is_killed(folder: Path) -> None:
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert supervisor.stdout is not None
+    with supervisor.stdout as output:
+        parts = [psutil.Process(int(pid)) for pid in output.readline().split()]
+    assert len(parts) == 3
+
+    supervisor.kill()
+    supervisor.wait()
+
+    _, alive = psutil.wait_procs(parts, timeout=20)
+    assert alive == []
+
+
+async def test_leftovers_are_found_by_pid_and_start_and_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = await Child.spawn(Spec("gemini", command, tmp_path / "log", tmp_path, dict(os.environ)))
+    file = PidFile(tmp_path / "pids.json")
+    file.write({"gemini": child})
+    written = file.path.read_text()
+
+    file.path.write_text(written.replace('"started": 1', '"started": 2'))  # a pid used again
+    assert file.leftovers() == {}
+
+    file.path.write_text(written)
+    assert await asyncio.to_thread(file.stop_leftovers) == ["gemini"]
+    assert await child.process.wait() != 0
+    assert not file.path.exists()
+
+
+async def test_the_product_is_steered_by_the_stack_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/production")
+    monkeypatch.setenv("GEMINI_API_KEY", "real")
+    monkeypatch.setenv("OPIK_WORKSPACE", "somebody")
+
+    env = Stack(tmp_path, env={"REIN_MODEL": "gemini-2.5-flash"}).env
+
+    assert env["DATABASE_URL"].startswith("postgresql://rein@127.0.0.1:")
+    assert env["GEMINI_API_KEY"] == "local-stand-in"
+    assert "OPIK_WORKSPACE" not in env
+    assert env["REIN_MODEL"] == "gemini-2.5-flash"
+    assert "stand-in" in env["REIN_NOTICE"]

@@ -1,0 +1,66 @@
+"""Ports, configuration and settings: wrong ones are named, with the way out."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from devstack.configuration import configure, read_environment
+from devstack.doctor import checks
+from devstack.errors import StackError
+from devstack.ports import Ports, check
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_taken_port_is_named_with_its_holder_and_its_variable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StackError) as raised:
+            check(Ports(gemini=port), ["gemini"])
+
+    assert f"port {port}" in str(raised.value)
+    assert f"pid {os.getpid()}" in str(raised.value)
+    assert "REIN_GEMINI_PORT=" in raised.value.cure
+
+
+@pytest.mark.parametrize("text", ["http", "0", "65536", "-1"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(StackError, match=f"REIN_API_PORT={text}"):
+        Ports.from_environment({"REIN_API_PORT": text})
+
+
+def test_what_the_person_has_is_not_started() -> None:
+    everything = configure({})
+    assert "gemini" in everything.services
+
+    own = configure(
+        {"GEMINI_API_KEY": "k", "DATABASE_URL": "postgresql://db/rein", "OPIK_API_KEY": "o"}
+    )
+    assert own.services == {"temporal", "worker", "shipper", "api"}
+    assert own.env["OPIK_URL_OVERRIDE"] == "https://www.comet.com/opik/api"
+    assert own.env["OPIK_UI_URL"] == "https://www.comet.com/opik"
+    assert own.ports_needed == ["api", "temporal", "temporal_ui"]
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("REIN_MODEL=from-file\nREIN_API_PORT=18001\n")
+    monkeypatch.setenv("REIN_MODEL", "from-environment")
+    monkeypatch.delenv("REIN_API_PORT", raising=False)
+
+    read = read_environment(tmp_path)
+
+    assert read["REIN_MODEL"] == "from-environment"
+    assert read["REIN_API_PORT"] == "18001"
+
+
+def test_an_unknown_setting_is_told_with_its_nearest_name() -> None:
+    found = checks.settings({"REIN_QUALITY_TRESHOLD": "7", "REIN_API_PORT": "1"}, ROOT)
+
+    assert [(each.level, each.name) for each in found] == [("warn", "REIN_QUALITY_TRESHOLD")]
+    assert "REIN_QUALITY_THRESHOLD" in found[0].cure
