@@ -43,7 +43,7 @@ from domain.goals import (
     quality_status,
     wrong_weeks,
 )
-from domain.runs import STAGES, Stage
+from domain.results import redone_stages
 
 
 class GoalActivities:
@@ -198,7 +198,7 @@ class GoalActivities:
         """Copy into a rerun what the earlier run made before the stage it starts from."""
         if request.rerun is None:
             return TakenOver()
-        redo = _redone(request.rerun.from_stage)
+        redo = redone_stages(request.rerun.from_stage)
         source, trace_id = request.rerun.source_trace_id, request.trace_id
         async with acquire(self._pool) as conn, conn.transaction():
             goal = None if "preprocess" in redo else await _copy_goal(conn, source, trace_id)
@@ -218,13 +218,6 @@ class GoalActivities:
                 if "plan" in redo
                 else await _copy_plan(conn, source, old, resolution, trace_id),
             )
-
-
-def _redone(from_stage: Stage) -> set[Stage]:
-    """Evaluate and plan stand side by side, so doing one of them again leaves the other alone."""
-    if from_stage in ("evaluate", "plan"):
-        return {from_stage}
-    return set(STAGES[STAGES.index(from_stage) :])
 
 
 async def _copy_goal(conn: Connection, source: UUID, trace_id: UUID) -> ClarifiedGoal | None:

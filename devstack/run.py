@@ -52,7 +52,8 @@ def show_error(console: Console, error: StackError) -> None:
 def only_one(state: Path) -> Iterator[None]:
     """Holds the state folder's lock, which the kernel lets go of when we die."""
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("a+") as lock:
+    path = state / "lock"
+    with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -64,7 +65,10 @@ def only_one(state: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class _Session:
@@ -152,7 +156,10 @@ class _Session:
             self.console.print(pages.indent(Text(died.details, style="dim")))
             self._say(f"{died}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
-            await stack.restart(name)
+            try:
+                await stack.restart(name)
+            except ChildDied:
+                continue  # any_death tells of it, and the count goes on
             self._say(f"{name} is up again")
 
     async def _stop(self, stack: Stack) -> None:

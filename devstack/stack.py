@@ -65,6 +65,8 @@ class Stack:
         self.services = frozenset(services)
         self.latency = latency
         self.children: dict[Service, Child] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._deaths: asyncio.Queue[Service] = asyncio.Queue()
         self.env = _inherited() | self._addresses() | dict(env or {})
         self._report = report or (lambda _service, _state, _seconds: None)
         self._pids = PidFile(self.state / "pids.json")
@@ -178,6 +180,8 @@ class Stack:
         """Stops everything in order; a part that does not stop is killed."""
         for layer in STOP_ORDER:
             await asyncio.gather(*(self.stop(service) for service in layer))
+        await asyncio.gather(*self._watchers)
+        self._watchers.clear()
 
     def kill_now(self) -> None:
         """kill -9 for everything, without waiting: whoever stops the stack sees it end."""
@@ -190,17 +194,7 @@ class Stack:
 
     async def any_death(self) -> Service:
         """Waits until a part ends that nobody stopped; returns its name."""
-        waiting = {asyncio.create_task(c.process.wait()): n for n, c in self.children.items()}
-        try:
-            while True:
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    name = waiting.pop(task)
-                    if not self.children[name].stopping:
-                        return name
-        finally:
-            for task in waiting:
-                task.cancel()
+        return await self._deaths.get()
 
     def _forget(self, service: Service) -> None:
         self.children.pop(service, None)
@@ -208,7 +202,13 @@ class Stack:
 
     def _keep(self, service: Service, child: Child) -> None:
         self.children[service] = child
+        self._watchers.append(asyncio.create_task(self._watch(service, child)))
         self._pids.write(self._named())
+
+    async def _watch(self, service: Service, child: Child) -> None:
+        await child.process.wait()
+        if not child.stopping:
+            self._deaths.put_nowait(service)
 
     def _named(self) -> dict[str, Child]:
         return {str(name): child for name, child in self.children.items()}

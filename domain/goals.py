@@ -393,10 +393,10 @@ def quality_status(overall: float) -> QualityStatus:
 
 
 def plan_weeks(today: date, deadline: date | None) -> int:
-    """How many weeks to plan: up to the deadline, 12 without one, never more than 26."""
+    """How many weeks end by the deadline: at least 1, at most 26; 12 without a deadline."""
     if deadline is None or deadline <= today:
         return DEFAULT_PLAN_WEEKS
-    return min(MAX_PLAN_WEEKS, -(-(deadline - today).days // 7))
+    return max(1, min(MAX_PLAN_WEEKS, ((deadline - today).days + 1) // 7))
 
 
 def day_in_week(week_start: date, day: Weekday) -> date:

@@ -13,6 +13,7 @@ TextMode = Literal["full", "redacted", "none"]
 # Metadata that describes a run and never its person; everything else is treated as text.
 PLAIN_METADATA = frozenset(
     (
+        "accepted_at",
         "activity_id",
         "attempt",
         "code",
@@ -29,7 +30,10 @@ PLAIN_METADATA = frozenset(
         "prompt_sha256",
         "prompts",
         "quality_status",
+        "notice",
+        "rerun",
         "run_id",
+        "run_url",
         "schema",
         "source_trace_id",
         "stage",

@@ -30,7 +30,7 @@ from pip._vendor.packaging.requirements import Requirement
 from pip._vendor.packaging.utils import canonicalize_name
 found = importlib.metadata.distributions()
 have = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
-lines = re.findall(r"^(\\w[^\\\\\\n]*)", open(sys.argv[1]).read(), re.M)
+lines = re.findall(r"^(\\w.*?)\\s*(?:\\\\|--hash|$)", open(sys.argv[1]).read(), re.M)
 wanted = [r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate()]
 pin = lambda r: str(r.specifier).removeprefix("==")
 print(json.dumps([r.name for r in wanted if have.get(canonicalize_name(r.name)) != pin(r)]))

@@ -38,7 +38,8 @@ asyncio.run(main())
 
 @pytest.fixture
 def folder(state_folder: Path, request: pytest.FixtureRequest) -> Path:
-    return state_folder / request.node.name
+    name: str = request.node.name
+    return state_folder / name
 
 
 @pytest.mark.stack

@@ -88,9 +88,10 @@ def test_a_score_outside_0_to_10_is_refused(score: float) -> None:
         (None, 12),
         (date(2026, 11, 24), 12),  # today: no time to plan for
         (date(2026, 11, 25), 1),
-        (date(2026, 12, 1), 1),
-        (date(2026, 12, 2), 2),
-        (date(2027, 3, 31), 19),
+        (date(2026, 11, 30), 1),  # the seventh day, today counted
+        (date(2026, 12, 6), 1),
+        (date(2026, 12, 7), 2),
+        (date(2027, 3, 31), 18),
         (date(2030, 1, 1), 26),
     ],
 )

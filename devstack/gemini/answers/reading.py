@@ -195,7 +195,9 @@ def analyse(key: Key) -> Goal:
     deadline = key.due or (found.day if found and not key.clarified else None)
     if deadline is not None and today is not None and deadline <= today:
         deadline = None
-    span = -(-(deadline - today).days // 7) if deadline and today else key.weeks or DEFAULT_WEEKS
+    span = key.weeks or DEFAULT_WEEKS
+    if deadline and today:
+        span = max(1, ((deadline - today).days + 1) // 7)
     weeks = max(1, key.weeks or min(MAX_WEEKS, span))
     span = max(span, weeks)
     amount, given, start = _wanted(topic, subject, key)
