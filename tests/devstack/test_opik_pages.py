@@ -59,7 +59,9 @@ def text(html: str) -> str:
 
 
 async def test_a_row_says_what_the_drawing_says(opik: httpx.AsyncClient) -> None:
-    one = trace()
+    began = datetime.now(UTC)  # not NOW: on a slow machine that is no longer "Just now"
+    times = {"start_time": began.isoformat(), "last_updated_at": began.isoformat()}
+    one = trace(**times, end_time=(began + timedelta(seconds=3.2)).isoformat())
     call = {"type": "llm", "trace_id": one["id"], "total_estimated_cost": 0.00038738}
     await send(opik, "spans", {**trace(**call), "id": new_id()})
     await send(opik, "traces", one)
