@@ -1,5 +1,6 @@
 """A goal through the real API, as a backend service sends it: POST, follow the events, read."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,7 @@ from devstack.temporal import PLAIN
 
 Json = dict[str, Any]
 USER = "demo"
-RESUMES = 20
+RESUMES, RESUME_PAUSE_S = 60, 0.5
 
 
 def client(url: str) -> httpx.AsyncClient:
@@ -45,7 +46,7 @@ async def follow(api: httpx.AsyncClient, trace_id: str) -> AsyncIterator[Json]:
                 if event["kind"] == "finished":
                     return
         except httpx.TransportError:
-            continue
+            await asyncio.sleep(RESUME_PAUSE_S)  # the API is being started again
     raise StackError("the API did not keep up the stream of events", "look at its log")
 
 

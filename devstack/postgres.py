@@ -38,6 +38,14 @@ def version() -> str:
     return answer.stdout.split()[-1]
 
 
+def closed_folders(data: Path) -> list[Path]:
+    """As root: the folders above the data and the programs that others may not pass through."""
+    if os.geteuid() != 0:
+        return []
+    above = {folder for path in (data, programs()) for folder in path.resolve().parents}
+    return sorted(f for f in above if f.exists() and not f.stat().st_mode & stat.S_IXOTH)
+
+
 class Postgres:
     """One server over one data folder. `durable=False` skips fsync: for tests only."""
 
@@ -113,11 +121,8 @@ class Postgres:
         entry = pwd.getpwnam(self.user)
         os.chown(self.data, entry.pw_uid, entry.pw_gid)
         self.data.chmod(0o700)
-        for path in (self.data, programs()):
-            for folder in path.resolve().parents:
-                mode = stat.S_IMODE(folder.stat().st_mode)
-                if not mode & stat.S_IXOTH:
-                    folder.chmod(mode | stat.S_IXOTH)
+        for folder in closed_folders(self.data):
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IXOTH)
 
     async def _check(self) -> str:
         try:

@@ -19,6 +19,7 @@ from devstack import demo, pages
 from devstack.configuration import Configuration, configure, read_environment
 from devstack.errors import StackError
 from devstack.ports import check
+from devstack.postgres import UNPRIVILEGED, closed_folders
 from devstack.processes import ChildDied
 from devstack.progress import StartProgress
 from devstack.stack import ROOT, STAND_IN_NOTICE, Service, Stack
@@ -106,6 +107,9 @@ class _Session:
         if left := stack.stop_leftovers():
             self._say(f"stopped what an earlier, killed start had left: {', '.join(left)}")
         check(configuration.ports, configuration.ports_needed)
+        if "postgres" in configuration.services and (closed := closed_folders(self.state)):
+            names = ", ".join(map(str, closed))
+            self._say(f"PostgreSQL runs as {UNPRIVILEGED}, not as root, and may now pass: {names}")
         async with AsyncExitStack() as exit_stack:
             exit_stack.push_async_callback(self._stop, stack)
             with progress:

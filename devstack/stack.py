@@ -99,16 +99,16 @@ class Stack:
     def urls(self) -> dict[str, str]:
         """Addresses by name: api, temporal, temporal_ui, temporal_http, postgres, gemini, opik."""
         named = {
-            "api": "REIN_PUBLIC_URL",
             "temporal": "TEMPORAL_ADDRESS",
             "temporal_ui": "TEMPORAL_UI_URL",
             "postgres": "DATABASE_URL",
             "gemini": "GEMINI_BASE_URL",
             "opik": "OPIK_UI_URL",
         }
-        found = {
-            name: self.env[variable] for name, variable in named.items() if variable in self.env
-        }
+        # What we start is where we started it, whatever the product is told to use instead.
+        known = self.env | self._addresses()
+        found = {name: known[variable] for name, variable in named.items() if variable in known}
+        found["api"] = f"http://127.0.0.1:{self.ports.api}"
         if "temporal" in self.services:
             found["temporal_http"] = self._temporal.http_url
         return found
@@ -227,7 +227,7 @@ class Stack:
     async def _start_postgres(self) -> None:
         await self._postgres.start(lambda child: self._keep("postgres", child))
         log = self.state / "logs" / "migrations.log"
-        await ensure_migrated(self.env["DATABASE_URL"], ROOT, log, self.env)
+        await ensure_migrated(self.urls["postgres"], ROOT, log, self.env)
 
     async def _start_temporal(self) -> None:
         await self._temporal.start(self.env, lambda child: self._keep("temporal", child))

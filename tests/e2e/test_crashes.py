@@ -1,10 +1,13 @@
 """Whatever crashes on the way: kills, cancels, terminations, pauses, parts that are away."""
 
+import asyncio
+
 import pytest
 from temporalio.client import Client
 
 from devstack.controls import GeminiControl
 from devstack.stack import Stack
+from devstack.temporal import find_program
 
 from .conftest import Analyst, Backend
 from .test_goals import GOAL, WHOLE_TREE
@@ -113,3 +116,42 @@ async def test_feedback_reaches_the_trace_after_opik_is_back(
     )
     assert rating["value"] == 4.5
     assert rating["reason"] == "tight timeline"
+
+
+async def test_a_paused_run_goes_on_when_it_is_resumed(
+    stack: Stack, backend: Backend, gemini: GeminiControl
+) -> None:
+    await gemini.close_gate("generate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("generate")
+    await _temporal(stack, "pause", trace_id)
+    await gemini.open_gate("generate")
+    assert (await backend.get(trace_id))["status"] == "running"
+    await _temporal(stack, "unpause", trace_id)
+    assert (await backend.finished(trace_id))["status"] == "success"
+
+
+async def test_every_task_may_be_replayed_from_the_start(
+    stack: Stack, backend: Backend, analyst: Analyst
+) -> None:
+    """A worker that caches no workflow replays each one at every step: the trace stays the same."""
+    stack.env["REIN_MAX_CACHED_WORKFLOWS"] = "0"
+    await stack.restart("worker")
+    try:
+        run = await backend.finished(await backend.submit(GOAL))
+        assert run["status"] == "success"
+        assert await analyst.tree(run["trace_id"], spans=12) == WHOLE_TREE
+    finally:
+        del stack.env["REIN_MAX_CACHED_WORKFLOWS"]
+        await stack.restart("worker")
+
+
+async def _temporal(stack: Stack, what: str, trace_id: str) -> None:
+    """The Temporal command line, as an operator uses it."""
+    program = find_program(stack.env)
+    assert program is not None
+    words = ["workflow", what, "--workflow-id", f"goal_generation-{trace_id}", "--reason", "test"]
+    process = await asyncio.create_subprocess_exec(
+        program.path, *words, "--address", stack.urls["temporal"]
+    )
+    assert await process.wait() == 0

@@ -1,0 +1,183 @@
+"""One stage on its own: real PostgreSQL, the real client, no server of Temporal's."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.goals import GoalActivities
+from activities.stage import StageRunner
+from db import pool as database
+from db.goals import insert_goal
+from db.pool import Pool, acquire
+from db.prompts import insert_prompt_version
+from db.runs import insert_run
+from devstack.controls import GeminiControl
+from domain.goals import ClarifiedGoal, GoalContext, PreprocessRequest
+from domain.runs import Manifest, PromptRef, RunRef
+from llm.gemini import Gemini
+from prompts.library import files, parse
+from tracing.context import TraceContext, attach
+from tracing.ids import new_trace_id
+
+pytestmark = pytest.mark.stack
+
+GOAL = "I want to run a 5K by end of Q1"
+
+
+@dataclass
+class Bench:
+    """A run's row, and its first stage ready to be run as any attempt."""
+
+    pool: Pool
+    activities: GoalActivities
+    request: PreprocessRequest
+
+    async def run(self, attempt: int = 1) -> ClarifiedGoal:
+        environment = ActivityEnvironment()
+        environment.info = replace(
+            environment.info,
+            attempt=attempt,
+            activity_id="1",
+            workflow_id="test",
+            workflow_run_id="run",
+            scheduled_time=datetime(2026, 11, 24, tzinfo=UTC),
+        )
+        context = TraceContext(trace_id=self.request.run.trace_id, project="test")
+        with attach(context):
+            goal: ClarifiedGoal = await environment.run(self.activities.preprocess, self.request)
+        return goal
+
+    async def calls(self) -> list[dict[str, Any]]:
+        async with acquire(self.pool) as conn:
+            rows = await conn.fetch(
+                "SELECT state, attempt, repair, error_code, cost_usd FROM llm_calls"
+                " ORDER BY started_at"
+            )
+        return [dict(row) for row in rows]
+
+
+@pytest.fixture
+async def bench(postgres_url: str, gemini_standin: GeminiControl) -> AsyncIterator[Bench]:
+    gemini = Gemini(api_key="local-stand-in", base_url=gemini_standin.url)
+    async with await database.connect(postgres_url, size=4) as pool:
+        async with acquire(pool) as conn:
+            for file in files():
+                await insert_prompt_version(conn, file.stage, file.version, file.sha256, file.body)
+            request = await _stored_run(conn)
+        repair = next(file for file in files() if file.stage == "repair")
+        stages = StageRunner(
+            pool, gemini, repair=parse(repair.stage, repair.version, repair.body), timeout_s=5
+        )
+        yield Bench(pool, GoalActivities(pool, stages), request)
+    await gemini.aclose()
+
+
+async def _stored_run(conn: database.Connection) -> PreprocessRequest:
+    now = datetime.now(UTC)
+    trace_id: UUID = new_trace_id(now)
+    prompt = next(file for file in files() if file.stage == "preprocess")
+    ref = PromptRef(stage=prompt.stage, version=prompt.version, sha256=prompt.sha256)
+    await insert_run(
+        conn,
+        trace_id=trace_id,
+        kind="goal_generation",
+        user_id="u",
+        pseudonym="u-1",
+        workflow_id=f"goal_generation-{trace_id}",
+        idempotency_key=None,
+        request_sha256="",
+        request={},
+        manifest=Manifest(model="gemini-2.0-flash", prompts={}, quality_threshold=6),
+        source_trace_id=None,
+        created_at=now,
+    )
+    await insert_goal(conn, trace_id, GOAL, "en", GoalContext())
+    return PreprocessRequest(
+        run=RunRef(trace_id=trace_id, model="gemini-2.0-flash"),
+        prompt=ref,
+        goal=GOAL,
+        locale="en",
+        context=GoalContext(),
+        today=date(2026, 11, 24),
+    )
+
+
+async def test_an_answer_paid_for_is_never_bought_again(
+    bench: Bench, gemini_standin: GeminiControl
+) -> None:
+    """The worker died after the answer was stored: the next attempt reads it back."""
+    before = len(await gemini_standin.calls())
+    first = await bench.run()
+    async with acquire(bench.pool) as conn:
+        await conn.execute("UPDATE goals SET clarified = NULL")  # as if the result was not stored
+    assert await bench.run(attempt=2) == first
+    assert len(await gemini_standin.calls()) == before + 1
+    assert [call["state"] for call in await bench.calls()] == ["answered"]
+
+
+async def test_a_call_that_nobody_settled_becomes_unknown(bench: Bench) -> None:
+    await bench.run()
+    async with acquire(bench.pool) as conn:
+        await conn.execute("UPDATE llm_calls SET state = 'reserved', answer = NULL")
+    await bench.run(attempt=2)
+    calls = await bench.calls()
+    assert [(call["state"], call["attempt"]) for call in calls] == [("unknown", 1), ("answered", 2)]
+
+
+async def test_a_broken_answer_is_repaired_and_both_are_in_the_ledger(
+    bench: Bench, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "malformed", "calls": "next"})
+    assert (await bench.run()).verdict == "goal"
+    calls = await bench.calls()
+    assert [call["repair"] for call in calls] == [False, True]
+    assert all(call["cost_usd"] > 0 for call in calls)
+
+
+async def test_an_answer_that_stays_broken_fails_for_good(
+    bench: Bench, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "malformed", "calls": "all"})
+    with pytest.raises(ApplicationError) as caught:
+        await bench.run()
+    assert caught.value.type == "OUTPUT_INVALID"
+    assert caught.value.non_retryable
+    assert len(await bench.calls()) == 2
+
+
+async def test_a_rate_limit_tells_temporal_how_long_to_wait(
+    bench: Bench, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "rate_limit", "args": {"seconds": 37.5}})
+    with pytest.raises(ApplicationError) as caught:
+        await bench.run()
+    assert not caught.value.non_retryable
+    assert caught.value.next_retry_delay is not None
+    assert caught.value.next_retry_delay.total_seconds() == 37.5
+    assert [(call["state"], call["error_code"]) for call in await bench.calls()] == [
+        ("failed", "RATE_LIMITED")
+    ]
+
+
+async def test_a_dropped_answer_may_have_been_billed(
+    bench: Bench, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "computed_then_dropped"})
+    with pytest.raises(ApplicationError):
+        await bench.run()
+    assert [call["state"] for call in await bench.calls()] == ["unknown"]
+
+
+async def test_a_prompt_that_is_not_registered_is_named(bench: Bench) -> None:
+    unknown = bench.request.prompt.model_copy(update={"sha256": "0" * 64})
+    bench.request = bench.request.model_copy(update={"prompt": unknown})
+    with pytest.raises(ApplicationError) as caught:
+        await bench.run()
+    assert caught.value.type == "PROMPT_MISSING"
+    assert caught.value.non_retryable
