@@ -27,7 +27,7 @@ from devstack.controls import GeminiControl
 from devstack.stack import Stack
 
 NONE = {"preprocess": 0.0, "generate": 0.0, "evaluate": 0.0, "plan": 0.0}
-DOCUMENT = {"preprocess": 0.6, "generate": 1.0, "evaluate": 0.8, "plan": 0.25}
+DOCUMENT = {"preprocess": 0.8, "generate": 1.2, "evaluate": 0.9, "plan": 0.3}
 
 
 def arguments() -> argparse.Namespace:
@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
 
 async def main() -> None:
     chosen = arguments()
-    repetitions, runs, seconds, slow = (1, 20, 4.0, 3) if chosen.quick else (3, 40, 6.0, 8)
+    repetitions, runs, seconds, slow = (1, 20, 4.0, 3) if chosen.quick else (3, 30, 5.0, 5)
     results: Results = {"latency": defaultdict(list), "load": defaultdict(list)}
     results |= {"document": defaultdict(list)}
     with tempfile.TemporaryDirectory(prefix="rein-bench-") as folder:
