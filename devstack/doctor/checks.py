@@ -130,6 +130,32 @@ async def database(configuration: Configuration, url: str, root: Path) -> Findin
     )
 
 
+async def traces(url: str) -> Finding | None:
+    """What waits for Opik, for how long, and what was set aside; None without a database."""
+    try:
+        conn = await asyncpg.connect(url, timeout=2)
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return None
+    try:
+        waiting, age, dead = await conn.fetchrow(
+            """
+            SELECT count(*) FILTER (WHERE state = 'pending'),
+                   coalesce(extract(epoch FROM now() - min(event_time)
+                                    FILTER (WHERE state = 'pending')), 0)::integer,
+                   count(*) FILTER (WHERE state = 'dead')
+              FROM trace_outbox
+            """
+        )
+    except asyncpg.UndefinedTableError:
+        return None
+    finally:
+        await conn.close()
+    said = f"{waiting} rows wait, the oldest for {age} s; {dead} were set aside"
+    if dead:
+        return Finding("warn", "traces", said, "python -m tracing.ship --status")
+    return Finding("ok" if age < 300 else "warn", "traces", said, "is Opik there? is the shipper?")
+
+
 def disk(root: Path) -> Finding:
     free = shutil.disk_usage(root).free // 1_000_000
     if free > NEEDED_FREE_MB:

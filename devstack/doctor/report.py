@@ -50,6 +50,8 @@ async def _examine(console: Console, state: Path, *, quick: bool) -> list[Findin
     found += checks.settings(environment, ROOT)
     found += await checks.services(configuration, urls)
     found += [await checks.database(configuration, urls["postgres"], ROOT), checks.disk(ROOT)]
+    backlog = await checks.traces(urls["postgres"])
+    found += [backlog] if backlog else []
     for finding in found:
         _show(console, finding)
     if not quick:

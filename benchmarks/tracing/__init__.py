@@ -1,0 +1,1 @@
+"""Four ways to trace a Temporal workflow into Opik, under the same crashes."""
