@@ -137,7 +137,7 @@ async def traces(url: str) -> Finding | None:
     except (OSError, TimeoutError, asyncpg.PostgresError):
         return None
     try:
-        waiting, age, dead = await conn.fetchrow(
+        [(waiting, age, dead)] = await conn.fetch(
             """
             SELECT count(*) FILTER (WHERE state = 'pending'),
                    coalesce(extract(epoch FROM now() - min(event_time)
