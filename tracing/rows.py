@@ -50,10 +50,10 @@ class Row:
 
 WRITE = """
 WITH incoming AS (
-    SELECT r.*, coalesce(t.project, r.project) AS of_project
+    SELECT r.*, coalesce((SELECT project FROM trace_outbox t WHERE t.kind = 'trace'
+        AND t.id = r.trace_id::text), r.project) AS of_project
     FROM jsonb_to_recordset($1::text::jsonb) AS r(kind text, id text, trace_id uuid, project text,
         payload jsonb, event_time timestamptz, finality smallint, wait_s float)
-    LEFT JOIN trace_outbox t ON t.kind = 'trace' AND t.id = r.trace_id::text
 ), written AS (
     INSERT INTO trace_outbox AS o
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)

@@ -41,8 +41,9 @@ WITH due AS MATERIALIZED (
     FROM trace_outbox o
     WHERE kind = $1 AND state = 'pending' AND next_try_at <= now()
         -- A score follows its trace: Opik must know the project by then.
-        AND ($1 <> 'score' OR NOT EXISTS (SELECT FROM trace_outbox t WHERE t.kind = 'trace'
-            AND t.id = o.trace_id::text AND t.state = 'pending' AND t.sent_at IS NULL))
+        -- (A scalar: one look-up a row, never a scan of all traces that wait.)
+        AND ($1 <> 'score' OR NOT coalesce((SELECT t.state = 'pending' AND t.sent_at IS NULL
+            FROM trace_outbox t WHERE t.kind = 'trace' AND t.id = o.trace_id::text), false))
     ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), fitting AS (
     SELECT kind, id, sum(size) OVER (ORDER BY next_try_at, id) - size AS before FROM due
@@ -77,7 +78,8 @@ LATER = (
         change="next_try_at = now() + $4::float * (0.75 + random() / 2) * interval '1 second', "
         "attempts = o.attempts + $5::integer, error = $6"
     )
-    + " AND o.event_time = t.event_time AND o.state = 'pending'"
+    # Worded so that the index of all pending rows is not an option.
+    + " AND o.event_time = t.event_time AND o.state NOT IN ('sent', 'dead')"
 )
 DEAD = (
     THESE.format(change="state = 'dead', attempts = o.attempts + 1, error = $4")

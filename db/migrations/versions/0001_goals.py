@@ -217,7 +217,7 @@ TABLES = (
         WHERE state IN ('pending', 'dead') OR finality = 0
     """,
     "CREATE INDEX trace_outbox_sent ON trace_outbox (sent_at) WHERE state = 'sent'",
-    "CREATE INDEX trace_outbox_by_trace ON trace_outbox (trace_id)",
+    "CREATE INDEX trace_outbox_by_trace ON trace_outbox (trace_id, kind)",
     """
     CREATE TABLE trace_projects (
         name       text PRIMARY KEY,
