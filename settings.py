@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         description="Another address than Google's; the stand-in sets it",
     )
     model: str = Field(
-        default="gemini-2.0-flash",
+        default="gemini-3.5-flash-lite",
         validation_alias="REIN_MODEL",
         description="The model of new runs",
     )

@@ -5,7 +5,6 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -16,12 +15,13 @@ from db.ledger import reserve_call, settle_call
 from db.pool import Connection, Pool, acquire
 from db.runs import append_event
 from domain.errors import Unavailable
-from domain.runs import PromptRef, RunEventKind, RunRef, Stage, Usage
+from domain.runs import PromptRef, RunEventKind, RunRef, Stage
 from domain.spend import PaidCall, Reservation, Settlement
 from llm.errors import ModelError
 from llm.gemini import PROVIDER, Answer, Gemini, ModelCall
+from llm.models import output_limit, takes_temperature, with_room_to_think
 from llm.parsing import read
-from llm.prices import cost_usd, output_limit, reserve_usd
+from llm.prices import cost_usd, reserve_usd
 from prompts.library import Prompt, render
 from tracing.spans import ChildSpan, StageTrace
 
@@ -76,8 +76,6 @@ class Attempt(Generic[D, R]):
             task.span, input=task.input, metadata={"prompt": _name(task.prompt)}
         )
         self._unsettled: ChildSpan | None = None
-        self._usage = Usage()
-        self._cost: Decimal | None = Decimal(0)
 
     async def obtain(self) -> D:
         """The stage's answer as its draft model, with one repair when the first one is broken.
@@ -238,15 +236,18 @@ class Attempt(Generic[D, R]):
         return draft
 
     def _first_call(self) -> ModelCall:
-        rendered = render(self._prompt, self._task.data)
+        prompt, model = self._prompt, self._task.run.model
+        rendered = render(prompt, self._task.data)
         return ModelCall(
-            model=self._task.run.model,
+            model=model,
             system=rendered.system,
             user=rendered.user,
             schema=self._task.schema,
-            temperature=self._prompt.temperature,
-            max_output_tokens=self._prompt.max_output_tokens,
-            thinking_budget=self._prompt.thinking_budget,
+            temperature=prompt.temperature if takes_temperature(model) else None,
+            max_output_tokens=with_room_to_think(
+                model, prompt.max_output_tokens, prompt.thinking_budget
+            ),
+            thinking_budget=prompt.thinking_budget,
             timeout_s=self._timeout_s,
         )
 

@@ -58,7 +58,7 @@ async def _manifest(conn: Connection, old: Manifest, submission: RerunSubmission
     if submission.model is not None and not _MODEL_NAME.fullmatch(submission.model):
         raise InvalidRequest(
             f"body.model: expected a model's name, came {submission.model!r}",
-            cure="send a name as in 'gemini-2.0-flash', or leave it out",
+            cure="send a name as in 'gemini-3.5-flash-lite', or leave it out",
         )
     redone = redone_stages(submission.from_stage)
     changed: dict[Stage, PromptRef] = {}

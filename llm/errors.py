@@ -17,7 +17,7 @@
 | empty | OUTPUT_EMPTY | one repair |
 | broken JSON, wrong types, unknown fields, nonsense | OUTPUT_INVALID | one repair |
 | larger than 64 KB | OUTPUT_TOO_LARGE | fails for good |
-| finish reason that we do not know | OUTPUT_UNFINISHED | retried |
+| stopped early for a reason of the model's own | OUTPUT_UNFINISHED | one repair |
 | anything else | UNKNOWN | retried a few times |
 
 Messages are ours: an SDK error's own text holds the server's whole answer, which may hold the key.
@@ -60,12 +60,14 @@ RETRYABLE: frozenset[Code] = frozenset(
         "TIMEOUT",
         "CONNECTION_LOST",
         "NO_GEMINI_ANSWER",
-        "OUTPUT_UNFINISHED",
         "UNKNOWN",
         "DATABASE_UNAVAILABLE",
     )
 )
-REPAIRABLE: frozenset[Code] = frozenset(("OUTPUT_TRUNCATED", "OUTPUT_EMPTY", "OUTPUT_INVALID"))
+# Paid for and stored, so that asking the same again would only read the same answer.
+REPAIRABLE: frozenset[Code] = frozenset(
+    ("OUTPUT_TRUNCATED", "OUTPUT_EMPTY", "OUTPUT_INVALID", "OUTPUT_UNFINISHED")
+)
 # The provider may have computed, and billed, what never arrived.
 MAYBE_BILLED: frozenset[Code] = frozenset(("TIMEOUT", "CONNECTION_LOST", "NO_GEMINI_ANSWER"))
 DAILY_QUOTA_WAIT = timedelta(minutes=5)

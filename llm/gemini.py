@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from domain.runs import Usage
 from llm.errors import classify
+from llm.models import thinking
 
 PROVIDER = "google_ai"
 
@@ -41,13 +42,16 @@ KEYWORDS = frozenset(
 
 @dataclass(frozen=True)
 class ModelCall:
-    """What is asked. `schema` becomes the response schema; `timeout_s` bounds the whole call."""
+    """What is asked. `schema` becomes the response schema; `timeout_s` bounds the whole call.
+
+    A `temperature` or `thinking_budget` of None leaves the model its own.
+    """
 
     model: str
     system: str
     user: str
     schema: type[BaseModel]
-    temperature: float
+    temperature: float | None
     max_output_tokens: int
     thinking_budget: int | None
     timeout_s: float
@@ -106,19 +110,16 @@ class Gemini:
 def _config(call: ModelCall) -> types.GenerateContentConfigDict:
     config: types.GenerateContentConfigDict = {
         "system_instruction": call.system,
-        "temperature": call.temperature,
         "max_output_tokens": call.max_output_tokens,
         "response_mime_type": "application/json",
         "response_json_schema": response_schema(call.schema),
     }
-    if call.thinking_budget is not None and thinks(call.model):
-        config["thinking_config"] = {"thinking_budget": call.thinking_budget}
+    if call.temperature is not None:
+        config["temperature"] = call.temperature
+    bound = thinking(call.model, call.thinking_budget)
+    if bound is not None:
+        config["thinking_config"] = bound
     return config
-
-
-def thinks(model: str) -> bool:
-    """Whether the model takes a thinking budget (2.5 and later)."""
-    return not model.startswith(("gemini-1", "gemini-2.0"))
 
 
 @cache

@@ -1,7 +1,8 @@
 """What tokens cost: USD per million, by model and by the day of the call.
 
-Source: Google's price list for the Gemini API, paid tier, text; `gemini-2.0-flash` as the product's
-source document has it. Thinking tokens are billed as output. Money is Decimal, never float.
+Source: Google's price list for the Gemini API, paid tier, text, as of November 2026;
+`gemini-2.0-flash` as the product's source document has it (Google shut that model down on
+1 June 2026). Thinking tokens are billed as output. Money is Decimal, never float.
 """
 
 from datetime import date
@@ -38,9 +39,14 @@ PRICES: dict[str, list[Price]] = {
     "gemini-2.5-flash": [_price(date(2025, 6, 17), "0.30", "2.50", "0.03")],
     "gemini-2.5-flash-lite": [_price(date(2025, 7, 22), "0.10", "0.40", "0.01")],
     "gemini-2.5-pro": [_price(date(2025, 6, 17), "1.25", "10", "0.125", "2.50", "15")],
+    "gemini-3.1-pro-preview": [_price(date(2026, 2, 19), "2", "12", "0.20", "4", "18")],
+    "gemini-3.5-flash": [_price(date(2026, 5, 19), "1.50", "9", "0.15")],
+    "gemini-3.5-flash-lite": [_price(date(2026, 7, 21), "0.30", "2.50", "0.03")],
+    "gemini-3.8-flash": [
+        _price(date(2026, 9, 2), "0.75", "3.75", "0.075"),
+        _price(date(2027, 1, 1), "1.50", "7.50", "0.15"),
+    ],
 }
-
-OUTPUT_LIMITS = {"gemini-2.0-flash": 8192, "gemini-2.0-flash-lite": 8192}
 
 
 def price(model: str, on: date) -> Price | None:
@@ -67,8 +73,3 @@ def reserve_usd(model: str, chars: int, max_output_tokens: int, on: date) -> Dec
     """The most that a call can cost, known before it is made."""
     most = Usage(input_tokens=-(-chars // CHARS_PER_TOKEN), output_tokens=max_output_tokens)
     return cost_usd(model, most, on)
-
-
-def output_limit(model: str) -> int:
-    """The most tokens that a model writes in one answer."""
-    return OUTPUT_LIMITS.get(model, 65_536)

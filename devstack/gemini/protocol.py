@@ -14,14 +14,21 @@ HTML_TYPE = b"text/html; charset=UTF-8"
 
 @dataclass(frozen=True)
 class Model:
-    """What `models.get` says about a model. `dynamic` means it thinks unless told not to."""
+    """What `models.get` says about a model. `dynamic` means it thinks unless told not to.
+
+    From Gemini 3 on there are `levels` of thinking instead of budgets, the first one by default.
+    """
 
     name: str
     title: str
     output_limit: int
     thinks: bool = False
     dynamic: bool = False
+    levels: tuple[str, ...] = ()
 
+
+# How much is thought at each level, in parts of what a free thinker of 2.5 would.
+LEVELS = {"MINIMAL": 0.0, "LOW": 0.5, "MEDIUM": 2.0, "HIGH": 4.0}
 
 MODELS = {
     model.name: model
@@ -31,6 +38,20 @@ MODELS = {
         Model("gemini-2.5-flash", "Gemini 2.5 Flash", 65536, thinks=True, dynamic=True),
         Model("gemini-2.5-flash-lite", "Gemini 2.5 Flash-Lite", 65536, thinks=True),
         Model("gemini-2.5-pro", "Gemini 2.5 Pro", 65536, thinks=True, dynamic=True),
+        Model(
+            "gemini-3.5-flash-lite",
+            "Gemini 3.5 Flash-Lite",
+            65536,
+            thinks=True,
+            levels=("MINIMAL", "LOW", "MEDIUM", "HIGH"),
+        ),
+        Model(
+            "gemini-3.8-flash",
+            "Gemini 3.8 Flash",
+            65536,
+            thinks=True,
+            levels=("MEDIUM", "LOW", "HIGH"),
+        ),
     )
 }
 
@@ -69,6 +90,7 @@ class Ask:
     wants_json: bool
     max_tokens: int
     thinking: int | None
+    level: str | None
     prompt_tokens: int
     sha256: str
 
@@ -177,8 +199,8 @@ def parse_ask(model: Model, body: bytes) -> Ask:
     )
     thinking = either(config, "thinkingConfig", "thinking_config") or {}
     budget = either(thinking, "thinkingBudget", "thinking_budget")
-    if budget == 0 and model.name == "gemini-2.5-pro":
-        raise BadRequest(400, "Budget 0 is invalid. This model only works in thinking mode.")
+    level = either(thinking, "thinkingLevel", "thinking_level")
+    _refuse_wrong_thinking(model, budget, level)
     max_tokens = either(config, "maxOutputTokens", "max_output_tokens") or model.output_limit
     mime = either(config, "responseMimeType", "response_mime_type")
     return Ask(
@@ -189,18 +211,39 @@ def parse_ask(model: Model, body: bytes) -> Ask:
         wants_json=mime == "application/json",
         max_tokens=min(int(max_tokens), model.output_limit),
         thinking=budget,
+        level=level,
         prompt_tokens=count_tokens(system) + count_tokens(user),
         sha256=hashlib.sha256(body).hexdigest(),
     )
 
 
+def _refuse_wrong_thinking(model: Model, budget: object, level: object) -> None:
+    if budget == 0 and model.name == "gemini-2.5-pro":
+        raise BadRequest(400, "Budget 0 is invalid. This model only works in thinking mode.")
+    if level is None:
+        return
+    if budget is not None:
+        raise BadRequest(400, "You can only set one of thinking budget and thinking level.")
+    if not model.levels:
+        raise BadRequest(400, "Thinking level is not supported for this model.")
+    if level not in model.levels:
+        allowed = ", ".join(name.lower() for name in model.levels)
+        raise BadRequest(
+            400,
+            f"'{str(level).lower()}' is not a supported thinking level for this model. "
+            f"Allowed values are: {allowed}.",
+        )
+
+
 def thought_tokens(ask: Ask) -> int:
     """How much it 'thinks': bounded by the budget, and counted against the output limit as Gemini does."""
+    wish = 64 + ask.prompt_tokens // 4
+    if ask.model.levels:  # a budget of 0 does not keep these from thinking
+        return int(wish * LEVELS[ask.level or ask.model.levels[0]])
     if not ask.model.thinks or ask.thinking == 0:
         return 0
     if ask.thinking is None and not ask.model.dynamic:
         return 0
-    wish = 64 + ask.prompt_tokens // 4
     return min(wish, ask.thinking) if ask.thinking and ask.thinking > 0 else wish
 
 

@@ -151,6 +151,15 @@ async def test_an_answer_that_stays_broken_fails_for_good(
     assert len(await bench.calls()) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*is not a valid:UserWarning")
+async def test_an_answer_that_stopped_early_is_asked_for_once_more_not_read_again(
+    bench: Bench, gemini_standin: GeminiControl
+) -> None:
+    await gemini_standin.faults({"fault": "unknown_finish_reason", "calls": "next"})
+    assert (await bench.run()).verdict == "goal"
+    assert [call["repair"] for call in await bench.calls()] == [False, True]
+
+
 async def test_a_rate_limit_tells_temporal_how_long_to_wait(
     bench: Bench, gemini_standin: GeminiControl
 ) -> None:

@@ -1,7 +1,7 @@
 """The model stand-in speaks Gemini's protocol: the real client works with it, unmodified."""
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -200,3 +200,30 @@ class Anything(BaseModel):
 async def test_takes_any_schema_and_none(gemini_house: GeminiHouse) -> None:
     Anything.model_validate_json((await gemini_house.ask(Anything, "paint the fence")).text or "")
     assert "paint the fence" in ((await gemini_house.ask(None, "paint the fence")).text or "")
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "said"),
+    [
+        ("gemini-3.8-flash", {"thinking_level": "MINIMAL"}, "Allowed values are"),
+        ("gemini-2.5-flash", {"thinking_level": "LOW"}, "not supported"),
+        ("gemini-3.8-flash", {"thinking_level": "LOW", "thinking_budget": 0}, "only set one"),
+    ],
+)
+async def test_refuses_thinking_that_the_model_does_not_know(
+    gemini_house: GeminiHouse, model: str, config: dict[str, Any], said: str
+) -> None:
+    thinking = types.ThinkingConfig.model_validate(config)
+    with pytest.raises(errors.ClientError, match=said):
+        await gemini_house.ask(None, "hello", model=model, thinking_config=thinking)
+
+
+async def test_a_budget_of_zero_does_not_keep_later_models_from_thinking(
+    gemini_house: GeminiHouse,
+) -> None:
+    thinking = types.ThinkingConfig(thinking_budget=0)
+    answer = await gemini_house.ask(
+        ClarifiedGoalDraft, GOAL, model="gemini-3.8-flash", thinking_config=thinking
+    )
+    assert answer.usage_metadata
+    assert answer.usage_metadata.thoughts_token_count

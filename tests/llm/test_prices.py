@@ -44,6 +44,15 @@ def test_a_price_is_valid_from_its_day_on() -> None:
     assert price("gemini-2.0-flash", first) is not None
 
 
+def test_a_promotion_ends_on_its_day() -> None:
+    def output_price(day: date) -> Decimal:
+        found = price("gemini-3.8-flash", day)
+        assert found is not None
+        return found.output
+
+    assert output_price(date(2027, 1, 1)) == 2 * output_price(date(2026, 12, 31))
+
+
 def test_long_prompts_of_pro_cost_more() -> None:
     def cost(tokens: int) -> Decimal:
         found = cost_usd("gemini-2.5-pro", Usage(input_tokens=tokens), TODAY)
