@@ -106,8 +106,7 @@ def make_worker(
             goals.plan,
             goals.take_over,
             runs.complete,
-            monitoring.start_accepted,
-            monitoring.close_ended,
+            monitoring.reconcile,
         ],
         # The sandbox imports every workflow module again for each run: a third of the worker's
         # time. workflows/ruff.toml bans what it would catch, the replay tests find the rest.

@@ -1,5 +1,6 @@
 """The row of a run, its events and its end."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -137,16 +138,23 @@ async def finish_run(
     return updated is not None
 
 
-async def select_unstarted_requests(conn: Connection, grace: timedelta) -> list[GoalRequest]:
-    """The inputs of runs that were accepted longer ago than `grace` and are not under way."""
+async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
+    """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
     rows = await conn.fetch(
         """
-        SELECT request
+        SELECT workflow_id
           FROM runs
-         WHERE status = 'accepted' AND finished_at IS NULL AND created_at < now() - $1::interval
+         WHERE finished_at IS NULL AND created_at < now() - $1::interval
          ORDER BY created_at
-         LIMIT 500
         """,
         grace,
+    )
+    return [row["workflow_id"] for row in rows]
+
+
+async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[GoalRequest]:
+    """What these workflows were, or are to be, started with; the oldest run first."""
+    rows = await conn.fetch(
+        "SELECT request FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at", workflow_ids
     )
     return [GoalRequest.model_validate(row["request"]) for row in rows]

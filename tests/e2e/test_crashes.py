@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 from temporalio.client import Client
 
@@ -91,12 +92,14 @@ async def test_a_terminated_run_is_closed_by_the_reconciler(
 
 
 async def test_an_accepted_goal_starts_when_temporal_was_away(
-    stack: Stack, backend: Backend
+    stack: Stack, backend: Backend, operator: Client
 ) -> None:
     await stack.stop("temporal")
     trace_id = await backend.submit(GOAL)
     assert (await backend.get(trace_id))["status"] == "accepted"
     await stack.start("temporal")
+    await _age(stack, trace_id)
+    await operator.get_schedule_handle("reconcile").trigger()
     assert (await backend.finished(trace_id))["status"] == "success"
 
 
@@ -144,6 +147,16 @@ async def test_every_task_may_be_replayed_from_the_start(
     finally:
         del stack.env["REIN_MAX_CACHED_WORKFLOWS"]
         await stack.restart("worker")
+
+
+async def _age(stack: Stack, trace_id: str) -> None:
+    """Make the run older than the reconciler's grace, without waiting that long."""
+    conn = await asyncpg.connect(stack.urls["postgres"])
+    await conn.execute(
+        "UPDATE runs SET created_at = created_at - interval '1 minute' WHERE trace_id = $1::uuid",
+        trace_id,
+    )
+    await conn.close()
 
 
 async def _temporal(stack: Stack, what: str, trace_id: str) -> None:
