@@ -14,7 +14,7 @@ RUN groupadd --gid 10001 rein && useradd --uid 10001 --gid rein --no-create-home
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
-COPY alembic.ini client.py settings.py worker.py ./
+COPY alembic.ini client.py logs.py settings.py worker.py ./
 COPY activities activities
 COPY api api
 COPY db db

@@ -9,7 +9,7 @@ UPGRADE ?=
 export GOAL_TEXT := $(value GOAL)
 
 TYPED := api workflows activities llm prompts tracing db domain devstack benchmarks tests \
-         worker.py client.py settings.py
+         worker.py client.py logs.py settings.py
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header \
           --python-version 3.11 $(if $(UPGRADE),--upgrade)
 

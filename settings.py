@@ -118,6 +118,11 @@ class Settings(BaseSettings):
         validation_alias="REIN_PSEUDONYM_KEY",
         description="Keys the pseudonyms of users in Temporal and Opik; set your own, keep it",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        validation_alias="REIN_LOG_FORMAT",
+        description="Log lines for people or for machines",
+    )
     max_cached_workflows: int = Field(
         default=1000,
         ge=0,

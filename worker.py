@@ -16,6 +16,7 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+import logs
 from activities.goals import GoalActivities
 from activities.monitoring import MonitoringActivities
 from activities.runs import RunActivities
@@ -142,6 +143,7 @@ def _starter(client: Client, settings: Settings) -> Callable[[GoalRequest], Awai
 async def main() -> None:
     """Wire, run, stop."""
     settings = Settings()
+    logs.configure(settings.log_format)
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)

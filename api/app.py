@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+import logs
 from api import events, feedback, goals, monitoring, page, problems, results, traces
 from api.deps import Config, Services
 from api.edge import Edge
@@ -81,6 +82,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.configure(settings.log_format)
         text.configure(settings.trace_text, key=settings.pseudonym_key.get_secret_value())
         # Lazy: the API starts, accepts and reads while Temporal is away.
         temporal = await connect(settings, lazy=True)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+import logs
 from db import pool as database
 from settings import Settings
 from tracing.outbox import backlog
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 async def ship(settings: Settings, pool: Pool) -> None:
     """Ship until SIGINT or SIGTERM; what is not sent by then stays pending."""
+    logs.configure(settings.log_format)
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)

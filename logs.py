@@ -1,0 +1,61 @@
+"""What every process says, in one form: a line per event, for people or as JSON, never a secret.
+
+A traceback names files and lines, never the values of variables: people's words are among them.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.types import Processor
+
+LogFormat = Literal["text", "json"]
+
+_SHARED: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure(form: LogFormat) -> None:
+    """Send structlog and the standard library's loggers to standard error; once per process."""
+    rendering: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        if form == "json"
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    _adopt_uvicorn()
+    # A line per request to Gemini and Opik says nothing that a span does not.
+    for chatty in ("httpx", "httpx2", "google_genai"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _adopt_uvicorn() -> None:
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    # Addresses hold what people search for; `/metrics` counts the requests.
+    logging.getLogger("uvicorn.access").disabled = True
