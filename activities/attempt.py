@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from db.ledger import reserve_call, settle_call
 from db.pool import Connection, Pool, acquire
 from db.runs import append_event
-from domain.errors import Unavailable
+from domain.errors import NotFound, Unavailable
 from domain.runs import PromptRef, RunEventKind, RunRef, Stage
 from domain.spend import PaidCall, Reservation, Settlement
 from llm.errors import ModelError
@@ -320,4 +320,6 @@ def _unclassified(error: Exception) -> ModelError:
     """An error that is no answer of the model: PostgreSQL away, or a mistake of ours."""
     if isinstance(error, Unavailable):
         return ModelError("DATABASE_UNAVAILABLE", "PostgreSQL did not answer")
+    if isinstance(error, NotFound):
+        return ModelError("RUN_UNKNOWN", f"{error.detail}; start runs with POST /api/goals")
     return ModelError("UNKNOWN", f"Unexpected {type(error).__name__} in this stage")

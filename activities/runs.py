@@ -40,6 +40,8 @@ async def record_end(conn: Connection, end: RunEnd, workflow_run_id: str) -> boo
         ended_at=end.ended_at,
     )
     if not finished:
+        if end.root:  # a workflow that somebody started past the API: a trace, but no row
+            await close_trace(conn, end, output=end.result, metadata=_facts(end, None))
         return False
     if outcome and outcome.resolution_id:
         await update_kept_resolution(conn, end.trace_id, outcome.resolution_id)

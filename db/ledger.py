@@ -1,8 +1,9 @@
 """The spend ledger: reserve before the call, store the raw answer and settle after it."""
 
-from asyncpg import Record
+from asyncpg import ForeignKeyViolationError, Record
 
 from db.pool import Connection
+from domain.errors import NotFound
 from domain.runs import Usage
 from domain.spend import PaidCall, Reservation, Settlement
 
@@ -10,9 +11,18 @@ from domain.spend import PaidCall, Reservation, Settlement
 async def reserve_call(conn: Connection, reservation: Reservation) -> PaidCall | None:
     """The stored answer to exactly this request of this run; without one, a call is reserved.
 
-    A call that an earlier attempt reserved and never settled becomes unknown.
+    A call that an earlier attempt reserved and never settled becomes unknown. Raises NotFound when
+    nobody accepted such a run.
     """
-    row = await conn.fetchrow(
+    try:
+        row = await _reserve(conn, reservation)
+    except ForeignKeyViolationError as error:
+        raise NotFound(f"no run has the trace id {reservation.trace_id}") from error
+    return None if row is None else _paid_call(row)
+
+
+async def _reserve(conn: Connection, reservation: Reservation) -> Record | None:
+    row: Record | None = await conn.fetchrow(
         """
         WITH paid AS (
             SELECT call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
@@ -49,7 +59,7 @@ async def reserve_call(conn: Connection, reservation: Reservation) -> PaidCall |
         reservation.reserved_usd,
         reservation.started_at,
     )
-    return None if row is None else _paid_call(row)
+    return row
 
 
 def _paid_call(row: Record) -> PaidCall:

@@ -50,6 +50,7 @@ Code = Literal[
     "OUTPUT_UNFINISHED",
     "UNKNOWN",
     "DATABASE_UNAVAILABLE",
+    "RUN_UNKNOWN",
 ]
 
 RETRYABLE: frozenset[Code] = frozenset(

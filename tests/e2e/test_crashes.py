@@ -1,14 +1,21 @@
 """Whatever crashes on the way: kills, cancels, terminations, pauses, parts that are away."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from devstack.controls import GeminiControl
 from devstack.stack import Stack
 from devstack.temporal import find_program
+from domain.goals import GoalContext, GoalRequest
+from domain.runs import Manifest, PromptRef
+from prompts.library import PromptFile, files
+from tracing.ids import new_trace_id
 
 from .conftest import Analyst, Backend
 from .test_goals import GOAL, WHOLE_TREE
@@ -134,6 +141,39 @@ async def test_a_paused_run_goes_on_when_it_is_resumed(
     assert (await backend.finished(trace_id))["status"] == "success"
 
 
+async def test_a_workflow_started_past_the_api_fails_clearly_and_has_a_trace(
+    stack: Stack, analyst: Analyst
+) -> None:
+    """By the command line, say: nobody accepted it, so there is no row and no header."""
+    trace_id = new_trace_id(datetime.now(UTC))
+    prompts = {file.stage: ref_of(file) for file in files() if file.stage != "repair"}
+    request = GoalRequest(
+        trace_id=trace_id,
+        user="u-1",
+        goal=GOAL,
+        locale="en",
+        context=GoalContext(),
+        today=datetime.now(UTC).date(),
+        manifest=Manifest.model_validate(
+            {"model": "gemini-3.5-flash-lite", "prompts": prompts, "quality_threshold": 6}
+        ),
+    )
+    client = await Client.connect(stack.urls["temporal"], data_converter=pydantic_data_converter)
+    with pytest.raises(WorkflowFailureError) as caught:
+        await client.execute_workflow(
+            "GoalGenerationWorkflow",
+            request,
+            id=f"goal_generation-{trace_id}",
+            task_queue="rein",
+        )
+    assert isinstance(caught.value.cause, ActivityError)
+    assert isinstance(caught.value.cause.cause, ApplicationError)
+    assert caught.value.cause.cause.type == "RUN_UNKNOWN"
+    trace = await analyst.trace(str(trace_id))
+    assert trace["error_info"]["exception_type"] == "RUN_UNKNOWN"
+    assert trace["name"] == "GoalGenerationWorkflow"
+
+
 async def test_every_task_may_be_replayed_from_the_start(
     stack: Stack, backend: Backend, analyst: Analyst
 ) -> None:
@@ -147,6 +187,10 @@ async def test_every_task_may_be_replayed_from_the_start(
     finally:
         del stack.env["REIN_MAX_CACHED_WORKFLOWS"]
         await stack.restart("worker")
+
+
+def ref_of(file: PromptFile) -> PromptRef:
+    return PromptRef(stage=file.stage, version=file.version, sha256=file.sha256)
 
 
 async def _age(stack: Stack, trace_id: str) -> None:
