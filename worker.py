@@ -19,6 +19,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 import logs
 from activities.goals import GoalActivities
 from activities.monitoring import MonitoringActivities
+from activities.reruns import RerunActivities
 from activities.runs import RunActivities
 from activities.stage import StageRunner
 from client import connect
@@ -92,7 +93,7 @@ def make_worker(
 ) -> Worker:
     """Everything that Rein runs, wired."""
     stages = StageRunner(pool, gemini, repair=repair, timeout_s=settings.model_timeout_s)
-    goals, runs = GoalActivities(pool, stages), RunActivities(pool)
+    goals = GoalActivities(stages)
     monitoring = MonitoringActivities(
         pool, client, project=settings.opik_project, start=_starter(client, settings)
     )
@@ -105,8 +106,8 @@ def make_worker(
             goals.generate,
             goals.evaluate,
             goals.plan,
-            goals.take_over,
-            runs.complete,
+            RerunActivities(pool).take_over,
+            RunActivities(pool).complete,
             monitoring.reconcile,
         ],
         # The sandbox imports every workflow module again for each run: a third of the worker's

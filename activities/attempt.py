@@ -2,20 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.task import D, R, Task
 from db.ledger import reserve_call, settle_call
 from db.pool import Connection, Pool, acquire
 from db.runs import append_event
 from domain.errors import NotFound, Unavailable
-from domain.runs import PromptRef, RunEventKind, RunRef, Stage
+from domain.runs import PromptRef, RunEventKind
 from domain.spend import PaidCall, Reservation, Settlement
 from llm.errors import ModelError
 from llm.gemini import PROVIDER, Answer, Gemini, ModelCall
@@ -25,33 +24,8 @@ from llm.prices import cost_usd, reserve_usd
 from prompts.library import Prompt, render
 from tracing.spans import ChildSpan, StageTrace
 
-D = TypeVar("D", bound=BaseModel)
-R = TypeVar("R", bound=BaseModel)
-
 # An error that nobody has classified is worth this many attempts, not more.
 UNKNOWN_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Task(Generic[D, R]):
-    """What one stage asks of the model and what becomes of the answer.
-
-    `check` names what is wrong with a well-formed answer; `keep` stores the result in the open
-    transaction and returns what is stored; `said` is the sentence and facts of the last event.
-    """
-
-    stage: Stage
-    span: str
-    call: str
-    doing: str
-    schema: type[D]
-    run: RunRef
-    prompt: PromptRef
-    data: dict[str, str]
-    input: dict[str, Any]
-    keep: Callable[[Connection, D], Awaitable[R]]
-    said: Callable[[R], tuple[str, dict[str, Any]]]
-    check: Callable[[D], str | None] = lambda draft: None
 
 
 class Attempt(Generic[D, R]):

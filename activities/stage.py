@@ -9,8 +9,9 @@ import asyncio
 
 from temporalio.exceptions import ApplicationError
 
-from activities.attempt import Attempt, D, R, Task
+from activities.attempt import Attempt
 from activities.beat import beating
+from activities.task import D, R, Task
 from db.pool import Pool, acquire
 from db.prompts import select_prompt_body
 from domain.runs import PromptRef

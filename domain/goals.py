@@ -289,6 +289,15 @@ class Milestone(MilestoneDraft):
     date: date
 
 
+class PlanRef(Message):
+    """A plan in the workflow's history: it is large, so its text stays in PostgreSQL."""
+
+    plan_id: UUID
+    resolution_id: UUID
+    weeks: int
+    ends_on: date
+
+
 class Plan(Message):
     """A stored plan with real dates."""
 
@@ -300,14 +309,13 @@ class Plan(Message):
     weeks: list[Week]
     milestones: list[Milestone]
 
-
-class PlanRef(Message):
-    """A plan in the workflow's history: it is large, so its text stays in PostgreSQL."""
-
-    plan_id: UUID
-    resolution_id: UUID
-    weeks: int
-    ends_on: date
+    def ref(self) -> PlanRef:
+        return PlanRef(
+            plan_id=self.plan_id,
+            resolution_id=self.resolution_id,
+            weeks=len(self.weeks),
+            ends_on=self.ends_on,
+        )
 
 
 class TakenOver(Message):

@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.goals import GoalActivities
+    from activities.reruns import RerunActivities
     from domain.errors import ReinError
     from domain.goals import (
         ClarifiedGoal,
@@ -67,7 +68,7 @@ class GoalGenerationWorkflow:
         if self._request.rerun is None:
             return TakenOver()
         return await workflow.execute_local_activity_method(
-            GoalActivities.take_over,
+            RerunActivities.take_over,
             self._request,
             **db_call("Take over the earlier results"),
         )

@@ -74,7 +74,7 @@ async def bench(postgres_url: str, gemini_standin: GeminiControl) -> AsyncIterat
         stages = StageRunner(
             pool, gemini, repair=parse(repair.stage, repair.version, repair.body), timeout_s=5
         )
-        yield Bench(pool, GoalActivities(pool, stages), request)
+        yield Bench(pool, GoalActivities(stages), request)
     await gemini.aclose()
 
 
