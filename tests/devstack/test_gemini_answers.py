@@ -19,6 +19,7 @@ from domain.goals import (
     EvaluationDraft,
     PlanDraft,
     ResolutionDraft,
+    day_in_week,
     plan_weeks,
 )
 
@@ -173,6 +174,40 @@ def test_a_vague_goal_scores_low_until_it_is_revised(goal: str) -> None:
     assert marks.suggestions
     revision = f"{first.model_dump_json()}\n\nSuggestions:\n- {marks.suggestions[0]}"
     assert mean(evaluate(resolve(clarified, revision=revision))) >= 7
+
+
+def test_a_wish_that_stays_vague_never_scores_like_a_smart_goal() -> None:
+    smart = min(mean(evaluate(resolve(clarify(goal)))) for goal in SMART)
+    for goal in (*VAGUE_GOALS, "I want to get in better shape"):
+        assert mean(evaluate(resolve(clarify(goal), revision="{} Suggestions: a date"))) < smart
+
+
+def test_a_plan_prepares_before_it_begins_whatever_the_weekday(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wednesday = date(2026, 1, 7)
+    monkeypatch.setattr(f"{__name__}.TODAY", wednesday)
+    week = plan(clarify("be happier")).weeks[0]
+
+    days = [day_in_week(wednesday, task.day) for task in week.tasks]
+    assert days == sorted(days)
+    assert week.tasks[0].what.startswith("List five things")
+
+
+def test_hours_in_the_goals_own_words_are_kept_out_of_the_title() -> None:
+    goal = clarify("Hold a 20 minute conversation in Spanish by June, 4 hours a week")
+    resolution = resolve(goal)
+
+    assert resolution.title == "Hold a 20 minute conversation in Spanish by 30 June 2026"
+    assert "In 4 hours a week you go from 1 minute to 20 minutes" in resolution.summary
+    assert "You can give it" not in " ".join(goal.assumptions)
+
+
+def test_what_is_not_english_is_quoted_and_said_to_be_unread() -> None:
+    goal = clarify("Хочу выучить 500 слов до конца марта")
+
+    assert "in English only" in goal.assumptions[0]
+    assert "you reach your goal, 'хочу выучить" in resolve(goal).summary
 
 
 def test_a_reason_quotes_the_text_it_judges() -> None:

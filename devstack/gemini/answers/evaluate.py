@@ -124,6 +124,9 @@ def _clarity(draft: Draft) -> tuple[float, str]:
     value -= 0.8 if not _DATE.search(head) else 0
     value -= 0.5 if len(draft.summary.split()) > 60 else 0
     value -= 0.5 if len(draft.title.split()) > 9 else 0
+    # A number further on does not make up for a wish that stays open: "be happier: one area …".
+    wish = re.split(r":\s|\sby\s|\sin\s\d", draft.title)[0]
+    value -= 2 if _VAGUE.search(wish) and not re.search(r"\d", wish) else 0
     if vague and value < 7:
         return _score(
             value

@@ -33,7 +33,7 @@ def write(request: Request, rng: random.Random) -> Json:
 
 def _title(goal: Goal) -> str:
     if goal.sharp == 0:
-        return goal.say("One area from {start} to {target} in {weeks} weeks: {goal}")
+        return goal.say("{goal}: one area from {start} to {target} in {weeks} weeks")
     title = goal.title if len(goal.title) <= 90 else goal.title[:90].rsplit(" ", 1)[0]
     return f"{title} by {goal.due}" if goal.deadline else f"{title} in {goal.weeks} weeks"
 
@@ -59,7 +59,7 @@ def _summary(goal: Goal) -> str:
 def _you_verb(goal: Goal) -> str:
     first = goal.phrase.split(" ", 1)[0].lower()
     nouny = first in ("a", "an", "the", "your", "more", "less", "no", "better", "financial", "good")
-    if nouny or first[:1].isdigit():
+    if nouny or first[:1].isdigit() or goal.foreign:
         return f"reach your goal, '{goal.phrase}'"
     return ("are " + goal.phrase[3:]) if first == "be" else goal.phrase
 

@@ -1,4 +1,7 @@
-"""A goal as a coach hears it: what, how much, until when, with how many hours, and how sharply said."""
+"""A goal as a coach hears it: what, how much, until when, with how many hours, and how sharply said.
+
+`hours_said`: the hours stand in the goal's own words.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -6,6 +9,11 @@ from datetime import date
 
 from devstack.gemini.answers.dates import spell
 from devstack.gemini.answers.topic import Topic
+
+_FOREIGN = re.compile(
+    r"[^\W\d_\u0000-\u024F]|\b(?:ich|möchte|je|veux|quiero|voglio|quero|ik\s+wil|jag\s+vill|chcę)\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class Goal:
     span: int
     hours: float
     hours_given: bool
+    hours_said: bool
     sharp: int
     experience: str
     constraints: str
@@ -50,6 +59,11 @@ class Goal:
         if self.topic.curve == "grow":
             share = min(1.0, share * 1.05)
         return self.start + (self.amount - self.start) * share
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the words are not English, so that only known names and numbers were read."""
+        return bool(_FOREIGN.search(self.phrase))
 
     @property
     def seasoned(self) -> bool:

@@ -71,7 +71,8 @@ def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
     rested = goal.topic.category == "fitness" and phase is phases[-1] and len(phases) > 2
     budget = goal.hours * 60 * pace * (0.8 if light else 0.7 if rested else 1)
     sessions = _sessions(goal, steps, week, budget)
-    days = _days(len(sessions), goal.constraints, spread)
+    first = goal.today.weekday() if goal.today else 0
+    days = _days(len(sessions), goal.constraints, spread, first)
     free = _free(goal.constraints)
     tasks = []
     for (step, minutes), day in zip(sessions, days, strict=True):
@@ -84,7 +85,7 @@ def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
                 "done_when": goal.say(step.done, week, minutes=minutes)[:300],
             }
         )
-    tasks.sort(key=lambda task: DAYS.index(str(task["day"])))
+    tasks.sort(key=lambda task: (DAYS.index(str(task["day"])) - first) % 7)
     aim = goal.say(goal.topic.milestone, week)
     note = "lighter week, " if light else ""
     return {
@@ -147,7 +148,8 @@ def _free(constraints: str) -> list[bool]:
     return free if any(free) else [True] * 7
 
 
-def _days(count: int, constraints: str, spread: int) -> list[int]:
+def _days(count: int, constraints: str, spread: int, first: int) -> list[int]:
+    """Weekdays in the order in which they come in a week that begins on the day `first`."""
     choices = SPREADS.get(count, (tuple(range(7)),))
     wished = choices[spread % len(choices)]
     free = [day for day, is_free in enumerate(_free(constraints)) if is_free]
@@ -155,7 +157,7 @@ def _days(count: int, constraints: str, spread: int) -> list[int]:
     for number in range(count):
         day = wished[number % len(wished)]
         found.append(day if day in free else free[number % len(free)])
-    return sorted(found)
+    return sorted(found, key=lambda day: (day - first) % 7)
 
 
 def _milestones(goal: Goal, phases: list[Span]) -> list[Json]:

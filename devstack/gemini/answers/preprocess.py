@@ -14,6 +14,7 @@ RUSHED = (
     "{target} in {span} weeks is {part} a week, more than the {fast} a week that is held to be "
     "safe; may the date move?"
 )
+UNREAD = "This local stand-in reads dates and hours in English only"
 
 
 def write(request: Request, rng: random.Random) -> Json:
@@ -45,7 +46,9 @@ def write(request: Request, rng: random.Random) -> Json:
 
 
 def _when(goal: Goal) -> str:
-    return f"by {goal.due}" if goal.deadline else f"within the next {goal.weeks} weeks"
+    hours = f", in {goal.hours:g} hours a week" if goal.hours_said else ""
+    when = f"by {goal.due}" if goal.deadline else f"within the next {goal.weeks} weeks"
+    return when + hours
 
 
 def _sentence(goal: Goal) -> str:
@@ -80,7 +83,9 @@ def _why(goal: Goal) -> str:
 
 def _assumptions(goal: Goal) -> list[str]:
     found = []
-    if goal.deadline is None:
+    if goal.foreign and goal.deadline is None:
+        found.append(f"{UNREAD}, so I plan with {goal.weeks or DEFAULT_WEEKS} weeks")
+    elif goal.deadline is None:
         found.append(f"You named no date, so I plan with {goal.weeks or DEFAULT_WEEKS} weeks")
     elif goal.said and str(goal.deadline.year) not in goal.said:
         found.append(f"I read '{goal.said}' as {spell(goal.deadline)}")

@@ -44,6 +44,11 @@ _FILLER = re.compile(
     re.I,
 )
 _NUMBER_WORDS = "|".join(sorted(NUMBERS, key=len, reverse=True))
+_HOURS = re.compile(
+    r"(?:[,;.]\s*(?:and\s+)?|\b(?:with|in|for|at|and)\s+)(?:I\s+have\s+|with\s+|in\s+|for\s+|at\s+)?"
+    r"(?:about\s+)?(\d+(?:\.\d+)?)\s*(?:hours?|hrs?|h)\s+(?:a|per|each|every)\s+week\b",
+    re.I,
+)
 _TAIL = re.compile(r"[\s,;:–-]+(?:by|before|until|in|within|and|with|for|on)?\s*$", re.I)
 
 
@@ -73,7 +78,8 @@ def _main_sentence(text: str) -> str:
 
 
 def _phrase(text: str, said: str) -> str:
-    sentence = text.replace(said, " ") if said else text
+    sentence = _HOURS.sub(" ", text)
+    sentence = sentence.replace(said, " ") if said else sentence
     sentence = _LEAD_IN.sub("", sentence.strip())
     sentence = re.sub(r"\s+", " ", sentence).strip(" .!?;,–-")
     for _ in range(2):
@@ -195,6 +201,8 @@ def analyse(key: Key) -> Goal:
     deadline = key.due or (found.day if found and not key.clarified else None)
     if deadline is not None and today is not None and deadline <= today:
         deadline = None
+    said_hours = _HOURS.search(key.text)
+    hours = key.hours or (float(said_hours[1]) if said_hours else None)
     span = key.weeks or DEFAULT_WEEKS
     if deadline and today:
         span = max(1, ((deadline - today).days + 1) // 7)
@@ -214,8 +222,9 @@ def analyse(key: Key) -> Goal:
         today=today,
         weeks=weeks,
         span=span,
-        hours=key.hours or topic.hours + (2 if topic.key == "run" and amount > 12 else 0),
-        hours_given=key.hours is not None,
+        hours=hours or topic.hours + (2 if topic.key == "run" and amount > 12 else 0),
+        hours_given=hours is not None,
+        hours_said=bool(said_hours),
         sharp=0,
         experience=key.experience,
         constraints=key.constraints,
