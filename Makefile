@@ -22,11 +22,12 @@ help: ## List the commands
 setup: ## Make .venv from the hashed requirements (the others do it by themselves)
 	@$(PYTHON) -m devstack.setup
 
+# exec: a shell in between would take the SIGTERM that make passes on, and leave the stack behind.
 run: setup ## Start everything and run a goal; GOAL="…" for your own, ONCE=1 to stop after the result
-	@$(BIN)/python -m devstack run --goal "$$GOAL_TEXT" $(if $(ONCE),--once)
+	@exec $(BIN)/python -m devstack run --goal "$$GOAL_TEXT" $(if $(ONCE),--once)
 
 doctor: setup ## Say what is there, what is missing, how to get it; QUICK=1 without the Temporal probe
-	@$(BIN)/python -m devstack doctor $(if $(QUICK),--quick)
+	@exec $(BIN)/python -m devstack doctor $(if $(QUICK),--quick)
 
 test: lint ## Everything that CI runs: linters, types, import contracts and all tests
 	$(BIN)/python -m pytest
