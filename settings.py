@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -134,3 +134,13 @@ class Settings(BaseSettings):
         validation_alias="REIN_WORKER_METRICS",
         description="host:port for the worker's Prometheus page",
     )
+
+
+def read_settings() -> Settings:
+    """For the process roots: a wrong variable ends the process with a sentence, not a traceback."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        # Without the value: it may be a secret.
+        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SystemExit("settings: " + "; ".join(wrong)) from None

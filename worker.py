@@ -29,7 +29,7 @@ from db.prompts import insert_prompt_version
 from domain.goals import GoalRequest
 from llm.gemini import Gemini
 from prompts.library import Prompt, files, parse
-from settings import Settings
+from settings import Settings, read_settings
 from tracing.context import TraceContext, attach
 from workflows.goals import GoalGenerationWorkflow
 from workflows.monitoring import ReconcileWorkflow
@@ -143,7 +143,7 @@ def _starter(client: Client, settings: Settings) -> Callable[[GoalRequest], Awai
 
 async def main() -> None:
     """Wire, run, stop."""
-    settings = Settings()
+    settings = read_settings()
     logs.configure(settings.log_format)
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -20,7 +20,7 @@ from api.links import Addresses, TracePages
 from client import connect
 from db import pool as database
 from db.events import Watchers
-from settings import Settings
+from settings import Settings, read_settings
 from tracing import text
 
 DESCRIPTION = """
@@ -145,4 +145,4 @@ def _on_stop(close: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, server)
 
 
-app = create_app(Settings())
+app = create_app(read_settings())

@@ -10,7 +10,7 @@ import structlog
 
 import logs
 from db import pool as database
-from settings import Settings
+from settings import Settings, read_settings
 from tracing.outbox import backlog
 from tracing.ship.door import Door, OpikAddress
 from tracing.ship.housekeeping import Care, look_after, register_project
@@ -84,7 +84,7 @@ async def main() -> int:
     todo.add_argument("--resend", type=UUID, metavar="TRACE_ID", help="send a whole trace again")
     todo.add_argument("--dead", action="store_true", help="send again what was set aside")
     asked = parser.parse_args()
-    settings = Settings()
+    settings = read_settings()
     async with database.connect(settings.database_url, size=4, name="rein shipper") as pool:
         if asked.status:
             return await status(pool)
