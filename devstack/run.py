@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from devstack import demo, pages
+from devstack import demo, migrations, pages
 from devstack.configuration import Configuration, configure, read_environment
 from devstack.errors import StackError
 from devstack.ports import check
@@ -44,9 +44,9 @@ def show_error(console: Console, error: StackError) -> None:
     """What is wrong, its cure, and the last lines of whoever failed."""
     if error.details:
         console.print(pages.indent(Text(error.details, style="dim")))
-    console.print(Text(f"\n  {error}", style="bold red"))
+    console.print(Text(f"\n  {error}", style="bold red"), soft_wrap=True)
     if error.cure:
-        console.print(Text(f"  cure: {error.cure}"))
+        console.print(Text(f"  cure: {error.cure}"), soft_wrap=True)  # often a command: unbroken
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def only_one(state: Path) -> Iterator[None]:
             lock.seek(0)
             raise StackError(
                 f"the stack runs already, as process {lock.read().strip() or 'unknown'}",
-                "stop that one with Ctrl-C first, or send it goals through its API",
+                "stop that one first (Ctrl-C, or `kill` and that number), or use its API",
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -107,6 +107,8 @@ class _Session:
         if left := stack.stop_leftovers():
             self._say(f"stopped what an earlier, killed start had left: {', '.join(left)}")
         check(configuration.ports, configuration.ports_needed)
+        if "postgres" not in configuration.services:
+            await migrations.check(stack.urls["postgres"], ROOT)
         if "postgres" in configuration.services and (closed := closed_folders(self.state)):
             names = ", ".join(map(str, closed))
             self._say(f"PostgreSQL runs as {UNPRIVILEGED}, not as root, and may now pass: {names}")

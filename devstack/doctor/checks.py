@@ -15,7 +15,7 @@ import asyncpg
 from devstack import migrations, postgres
 from devstack.configuration import Configuration
 from devstack.doctor.finding import Finding
-from devstack.errors import StackError
+from devstack.errors import REINSTALL, StackError
 from devstack.ports import VARIABLES, holder, is_free
 from devstack.processes import PidFile
 from devstack.setup.__main__ import OLDEST, TOO_NEW, missing
@@ -40,7 +40,7 @@ def packages(root: Path) -> Finding:
     if not absent:
         return Finding("ok", "packages", "as requirements-dev.txt says")
     some = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
-    return Finding("missing", "packages", f"not there in the locked version: {some}", "make setup")
+    return Finding("missing", "packages", f"not there in the locked version: {some}", REINSTALL)
 
 
 def temporal_program(environment: dict[str, str]) -> Finding:
@@ -49,11 +49,11 @@ def temporal_program(environment: dict[str, str]) -> Finding:
     except StackError as error:
         return Finding("missing", "Temporal program", str(error), error.cure)
     if program is None:
-        return Finding("warn", "Temporal program", "none; it would be downloaded", "make setup")
+        return Finding("warn", "Temporal program", "none; it would be downloaded", REINSTALL)
     try:
         version = program.version()
     except (OSError, subprocess.CalledProcessError) as error:
-        return Finding("missing", "Temporal program", f"{program.path}: {error}", "make setup")
+        return Finding("missing", "Temporal program", f"{program.path}: {error}", REINSTALL)
     return Finding("ok", "Temporal program", f"{version}, from {program.source}")
 
 
@@ -61,7 +61,7 @@ def postgres_program() -> Finding:
     try:
         return Finding("ok", "PostgreSQL program", f"{postgres.version()}, from the wheel")
     except (StackError, OSError, subprocess.CalledProcessError) as error:
-        return Finding("missing", "PostgreSQL program", str(error), "make setup")
+        return Finding("missing", "PostgreSQL program", str(error), REINSTALL)
 
 
 def ports(configuration: Configuration, state: Path) -> list[Finding]:
@@ -153,7 +153,9 @@ async def traces(url: str) -> Finding | None:
     said = f"{waiting} rows wait, the oldest for {age} s; {dead} were set aside"
     if dead:
         return Finding("warn", "traces", said, "python -m tracing.ship --status")
-    return Finding("ok" if age < 300 else "warn", "traces", said, "is Opik there? is the shipper?")
+    if age >= 300:
+        return Finding("warn", "traces", said, "is Opik there? is the shipper?")
+    return Finding("ok", "traces", said)
 
 
 def disk(root: Path) -> Finding:

@@ -133,6 +133,17 @@ async def test_leftovers_are_found_by_pid_and_start_and_stopped(tmp_path: Path) 
     assert not file.path.exists()
 
 
+async def test_the_last_words_are_those_of_this_start(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    log.write_text("what an earlier start said\n")
+    command = [sys.executable, "-c", "print('what this one says')"]
+
+    child = await Child.spawn(Spec("part", command, log, tmp_path))
+    await child.process.wait()
+
+    assert child.tail() == "what this one says"
+
+
 async def test_the_product_is_steered_by_the_stack_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

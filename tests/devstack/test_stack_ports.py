@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack import migrations
 from devstack.configuration import configure, read_environment
 from devstack.doctor import checks
 from devstack.errors import StackError
@@ -25,6 +26,19 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable() -> None:
     assert f"port {port}" in str(raised.value)
     assert f"pid {os.getpid()}" in str(raised.value)
     assert "REIN_GEMINI_PORT=" in raised.value.cure
+
+
+def test_one_port_for_two_parts_is_refused_before_anything_starts() -> None:
+    with pytest.raises(StackError, match=r"REIN_API_PORT and REIN_OPIK_PORT are both 5173"):
+        check(Ports(api=5173), ["api", "gemini", "opik"])
+
+
+async def test_a_database_of_ones_own_that_is_away_is_told_before_anything_starts() -> None:
+    url = f"postgresql://rein@127.0.0.1:{Ports.free().postgres}/rein"
+
+    with pytest.raises(StackError, match="DATABASE_URL does not answer") as raised:
+        await migrations.check(url, ROOT)
+    assert "DATABASE_URL" in raised.value.cure
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1"])
