@@ -47,9 +47,14 @@ def check_version(version: tuple[int, int]) -> None:
 
 
 def better_python() -> str | None:
-    """Another interpreter on PATH that fits."""
+    """Another interpreter on PATH that fits, and runs: a version manager's shim may not."""
     names = (f"python3.{minor}" for minor in range(TOO_NEW[1] - 1, OLDEST[1] - 1, -1))
-    return next((found for name in names if (found := shutil.which(name))), None)
+    found = filter(None, map(shutil.which, names))
+    return next((path for path in found if _runs(path)), None)
+
+
+def _runs(python: str) -> bool:
+    return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
 
 
 def check_room(folder: Path) -> None:

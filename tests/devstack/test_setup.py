@@ -1,5 +1,6 @@
 """`make setup`: what can go wrong says so, and a half-made environment is mended."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.setup.__main__ import check_version
+from devstack.setup.__main__ import better_python, check_version
 from devstack.setup.problems import SetupError, explain
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,30 @@ def test_a_python_that_does_not_fit_is_refused(version: tuple[int, int]) -> None
     with pytest.raises(SetupError, match=r"3\.11, 3\.12 or 3\.13") as raised:
         check_version(version)
     assert "PYTHON=" in raised.value.cure
+
+
+def test_what_stands_before_the_check_is_old_python() -> None:
+    """A Python 3.6 must get as far as the sentence that refuses it."""
+    for file in ("devstack/__init__.py", "devstack/setup/__init__.py"):
+        ast.parse((ROOT / file).read_text(), feature_version=(3, 4))
+    refuses = "import sys; sys.version_info = (3, 6); import devstack.setup"
+    ended = subprocess.run(
+        [sys.executable, "-c", refuses], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "this is 3.6" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_another_python_is_taken_only_when_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in (("python3.13", 127), ("python3.12", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert better_python() == str(tmp_path / "python3.12")
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
