@@ -4,6 +4,7 @@ import json
 import random
 import re
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -192,6 +193,19 @@ def test_a_plan_prepares_before_it_begins_whatever_the_weekday(
     days = [day_in_week(wednesday, task.day) for task in week.tasks]
     assert days == sorted(days)
     assert week.tasks[0].what.startswith("List five things")
+
+
+@pytest.mark.parametrize("begin", range(5, 12))
+def test_runs_have_a_day_of_rest_between_them(begin: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = date(2026, 1, begin)
+    monkeypatch.setattr(f"{__name__}.TODAY", today)
+    for week in plan(clarify("Run a 10K by June")).weeks:
+        runs = [
+            day_in_week(today, task.day)
+            for task in week.tasks
+            if re.search("(?i)run-walk|long run|easy run|intervals|blocks|tempo", task.what)
+        ]
+        assert all((later - earlier).days >= 2 for earlier, later in pairwise(runs)), week
 
 
 def test_hours_in_the_goals_own_words_are_kept_out_of_the_title() -> None:

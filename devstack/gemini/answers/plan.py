@@ -20,6 +20,12 @@ SPREADS: dict[int, tuple[tuple[int, ...], ...]] = {
     5: ((0, 1, 3, 5, 6), (0, 2, 3, 4, 6)),
     6: ((0, 1, 2, 3, 5, 6), (0, 1, 3, 4, 5, 6)),
 }
+# Counted from the week's first day: what tires has a day of rest after it.
+RESTED = {
+    3: ((0, 2, 4), (1, 3, 5)),
+    4: ((0, 2, 4, 5), (1, 3, 5, 6)),
+    5: ((0, 1, 3, 5, 6),),
+}
 LONGEST = 90
 
 
@@ -72,7 +78,8 @@ def _week(goal: Goal, phases: list[Span], week: int, spread: int) -> Json:
     budget = goal.hours * 60 * pace * (0.8 if light else 0.7 if rested else 1)
     sessions = _sessions(goal, steps, week, budget)
     first = goal.today.weekday() if goal.today else 0
-    days = _days(len(sessions), goal.constraints, spread, first)
+    fit = goal.topic.category == "fitness"
+    days = _days(_wished(len(sessions), spread, first, fit=fit), goal.constraints, first)
     free = _free(goal.constraints)
     tasks = []
     for (step, minutes), day in zip(sessions, days, strict=True):
@@ -148,14 +155,19 @@ def _free(constraints: str) -> list[bool]:
     return free if any(free) else [True] * 7
 
 
-def _days(count: int, constraints: str, spread: int, first: int) -> list[int]:
-    """Weekdays in the order in which they come in a week that begins on the day `first`."""
-    choices = SPREADS.get(count, (tuple(range(7)),))
-    wished = choices[spread % len(choices)]
+def _wished(count: int, spread: int, first: int, *, fit: bool) -> list[int]:
+    """A weekday for each session."""
+    choices = (RESTED if fit and count in RESTED else SPREADS).get(count, (tuple(range(7)),))
+    chosen = choices[spread % len(choices)]
+    shift = first if fit and count in RESTED else 0
+    return [(chosen[number % len(chosen)] + shift) % 7 for number in range(count)]
+
+
+def _days(wished: list[int], constraints: str, first: int) -> list[int]:
+    """Free weekdays, in the order in which they come in a week that begins on the day `first`."""
     free = [day for day, is_free in enumerate(_free(constraints)) if is_free]
     found = []
-    for number in range(count):
-        day = wished[number % len(wished)]
+    for number, day in enumerate(wished):
         found.append(day if day in free else free[number % len(free)])
     return sorted(found, key=lambda day: (day - first) % 7)
 
