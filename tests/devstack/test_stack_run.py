@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,7 +29,7 @@ def environment(ports: Ports) -> dict[str, str]:
     chosen = {variable: str(getattr(ports, name)) for name, variable in VARIABLES.items()}
     steering = ("REIN_", "OPIK_", "TEMPORAL_", "GEMINI_", "GOOGLE_", "DATABASE_URL")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    return {**kept, **chosen, "COLUMNS": "100"}
+    return {**kept, **chosen, "COLUMNS": "80"}
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -78,10 +79,19 @@ def nothing_listens(ports: Ports) -> bool:
     return all(is_free(getattr(ports, name)) for name in VARIABLES)
 
 
+def shape(text: str) -> list[str]:
+    """The stages' lines without what the day and the clock change, in any order."""
+    _, _, rest = text.partition("“I want to run a 5K by end of Q1”")
+    lines = rest.partition("/10")[0].splitlines()[1:]
+    return sorted(re.sub(r"[\d.]+ ?", "# ", line.strip()) for line in lines)
+
+
 def test_one_goal_with_a_result_and_an_exit_code(folder: Path) -> None:
     ports = Ports.free()
 
     ended = once(folder, ports, "I want to run a 5K by end of Q1")
+
+    assert shape(ended.stdout) == shape((ROOT / "README.md").read_text()), "README's output"
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for words in ("Run a 5K", "overall", "Week 1", "Milestones", "tokens in", "success"):
