@@ -52,9 +52,14 @@ def show_error(console: Console, error: StackError) -> None:
 @contextmanager
 def only_one(state: Path) -> Iterator[None]:
     """Holds the state folder's lock, which the kernel lets go of when we die."""
-    state.mkdir(parents=True, exist_ok=True)
     path = state / "lock"
-    with path.open("a+") as lock:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+")
+    except OSError as error:
+        said = f"the state folder {state} cannot be written: {error.strerror}"
+        raise StackError(said, "check who owns it and its rights, or move it away") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

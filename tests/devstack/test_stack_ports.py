@@ -11,6 +11,7 @@ from devstack.configuration import configure, read_environment
 from devstack.doctor import checks
 from devstack.errors import StackError
 from devstack.ports import Ports, check
+from devstack.run import only_one
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +40,13 @@ async def test_a_database_of_ones_own_that_is_away_is_told_before_anything_start
     with pytest.raises(StackError, match="DATABASE_URL does not answer") as raised:
         await migrations.check(url, ROOT)
     assert "DATABASE_URL" in raised.value.cure
+
+
+def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".rein").write_text("a file in its place")
+
+    with pytest.raises(StackError, match="cannot be written"), only_one(tmp_path / ".rein"):
+        raise AssertionError("started")
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1"])
