@@ -1,7 +1,7 @@
 """Opaque positions in a list: where a page ended."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from db.results import Position
@@ -19,8 +19,9 @@ def decode(cursor: str) -> Position:
         at = datetime.fromisoformat(created_at)
         if at.tzinfo is None:
             raise ValueError("no time zone")
-        return Position(at, UUID(trace_id))
-    except ValueError as error:
+        # In UTC here already: some times at the ends of the calendar have none.
+        return Position(at.astimezone(UTC), UUID(trace_id))
+    except (ValueError, OverflowError) as error:
         raise InvalidRequest(
             "query.cursor: expected the next_cursor of an earlier page, came something else",
             cure="send next_cursor unchanged, or leave it out for the first page",

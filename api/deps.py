@@ -103,16 +103,19 @@ IdempotencyKey = Annotated[
 
 def _wait(
     prefer: Annotated[
-        str | None,
+        list[str] | None,
         Header(
             description="`wait=N` answers with the result if it is ready in N seconds (0 to 60)",
-            examples=["wait=10"],
+            examples=[["wait=10"]],
         ),
     ] = None,
 ) -> int | None:
-    """The seconds of `Prefer: wait=N` (RFC 7240); other preferences are ignored, as it says."""
-    for preference in (prefer or "").split(","):
-        name, _, value = preference.partition("=")
+    """The seconds of `Prefer: wait=N` (RFC 7240); other preferences are ignored, as it says.
+
+    The header may come several times, which is one list.
+    """
+    for preference in ",".join(prefer or ()).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')
             if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 9):

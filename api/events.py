@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from api.deps import Reading, Rein
 from api.examples import TRACE_ID
 from api.runs import unknown_run
-from db.events import select_events
 from db.results import select_found_run
+from domain.errors import InvalidRequest
 from domain.runs import FINAL_STATUSES
 
 router = APIRouter(prefix="/api/goals", tags=["goals"])
@@ -34,7 +34,13 @@ async def _position(
     if found is None:
         raise unknown_run(trace_id)
     after = last_event_id or 0
-    if found.status in FINAL_STATUSES and not await select_events(conn, trace_id, after):
+    if after > found.last_seq:  # nothing would ever come, not even the end
+        raise InvalidRequest(
+            f"header.last-event-id: expected at most {found.last_seq}, the run's last event; "
+            f"came {after}",
+            cure="send the id of an event of this run, or leave the header out to have them all",
+        )
+    if found.status in FINAL_STATUSES and after == found.last_seq:
         raise HTTPException(204)
     return after
 

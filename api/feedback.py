@@ -21,6 +21,7 @@ from db.pool import Connection
 from db.results import select_found_run
 from domain.errors import NotReady
 from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission
+from domain.runs import FINAL_STATUSES, RunStatus
 from tracing.outbox import Score, put_scores
 
 router = APIRouter(prefix="/api", tags=["feedback"])
@@ -49,7 +50,11 @@ async def send_feedback(
     if run is None:
         raise unknown_run(submission.trace_id)
     if run.status not in ("success", "partial"):
-        raise NotReady(f"the run is {run.status}: it has no result to rate")
+        raise NotReady(
+            f"expected a run with a result, came one that is {run.status}",
+            cure=_cure(run.status),
+            trace_id=run.trace_id,
+        )
     stored = await insert_feedback(conn, uuid4(), submission)
     if stored is None:
         response.status_code = 200
@@ -74,6 +79,12 @@ async def read_feedback(
         replaced=totals.replaced,
         items=[StoredFeedback(**dict(item)) for item in items],
     )
+
+
+def _cure(status: RunStatus) -> str:
+    if status in FINAL_STATUSES:
+        return "rerun the goal, and rate that run's result"
+    return "wait for the run's end, then send the same feedback"
 
 
 async def _replace(conn: Connection, sent: FeedbackSubmission) -> Feedback:

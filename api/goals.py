@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api import cursors, runs
 from api.deps import IdempotencyKey, JsonOnly, Reading, Rein, Wait
@@ -24,14 +24,39 @@ router = APIRouter(prefix="/api/goals", tags=["goals"])
 TraceId = Annotated[UUID, Path(description="The run's trace id", examples=[TRACE_ID])]
 
 
-def _no_nul(text: str) -> str:
-    if "\x00" in text:
+def _no_nul(text: str | None) -> str | None:
+    if text is not None and "\x00" in text:
         raise ValueError("the text holds a NUL character; remove it")
     return text
 
 
-Words = Annotated[str, AfterValidator(_no_nul)]
-Score = Annotated[float | None, Query(ge=0, le=10)]
+class GoalQuery(BaseModel):
+    """What a list is narrowed to. A misspelt filter is refused, or it would find everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[RunStatus] | None = Field(None, description="One or several")
+    min_score: float | None = Field(None, ge=0, le=10)
+    max_score: float | None = Field(None, ge=0, le=10)
+    since: date | None = Field(None, alias="from", description="Accepted on or after")
+    until: date | None = Field(None, alias="to", description="Accepted on or before")
+    q: Annotated[str | None, AfterValidator(_no_nul)] = Field(
+        None, min_length=1, max_length=200, description="Words of the goal"
+    )
+    user_id: str | None = Field(None, max_length=200, pattern=r"^[!-~]+$")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
+    limit: int = Field(20, ge=1, le=100)
+
+    def filters(self) -> Filters:
+        return Filters(
+            self.status,
+            self.min_score,
+            self.max_score,
+            _start(self.since),
+            _end(self.until),
+            self.q,
+            self.user_id,
+        )
 
 
 @router.post("", status_code=202, dependencies=[JsonOnly])
@@ -47,7 +72,6 @@ async def create_goal(
     Answers 202 at once; the result comes within seconds: follow `links.events`, read `links.self`,
     or send `Prefer: wait=N`. The same Idempotency-Key finds the same run, whatever became of it.
     """
-    _check_deadline(submission)
     async with acquire(rein.pool) as conn, conn.transaction():
         new = runs.NewRun(
             **dict(submission),
@@ -56,37 +80,23 @@ async def create_goal(
             body=submission.model_dump_json(),
         )
         accepted = await runs.accept(conn, rein, new)
+        if not accepted.replayed:  # a repeated request may come after its deadline
+            _check_deadline(submission)
     await runs.start_unless_ended(rein, accepted)
     return await runs.answer(rein, accepted, response, wait_s)
 
 
 @router.get("")
-async def list_goals(
-    conn: Reading,
-    rein: Rein,
-    status: Annotated[list[RunStatus] | None, Query(description="One or several")] = None,
-    min_score: Score = None,
-    max_score: Score = None,
-    since: Annotated[date | None, Query(alias="from", description="Accepted on or after")] = None,
-    until: Annotated[date | None, Query(alias="to", description="Accepted on or before")] = None,
-    q: Annotated[
-        Words | None, Query(min_length=1, max_length=200, description="Words of the goal")
-    ] = None,
-    user_id: Annotated[str | None, Query(max_length=200, pattern=r"^[!-~]+$")] = None,
-    cursor: Annotated[
-        str | None, Query(max_length=200, description="`next_cursor` of the page before")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> GoalPage:
+async def list_goals(conn: Reading, rein: Rein, query: Annotated[GoalQuery, Query()]) -> GoalPage:
     """Goals, newest first, in pages. Days are UTC."""
-    filters = Filters(status, min_score, max_score, _start(since), _end(until), q, user_id)
-    after = cursors.decode(cursor) if cursor else None
-    found = await select_summaries(conn, filters, after, limit + 1)
+    after = cursors.decode(query.cursor) if query.cursor else None
+    found = await select_summaries(conn, query.filters(), after, query.limit + 1)
     items = [
         GoalItem(**dict(summary), link=rein.addresses.goal(summary.trace_id))
-        for summary in found[:limit]
+        for summary in found[: query.limit]
     ]
-    last = Position(items[-1].created_at, items[-1].trace_id) if found[limit:] else None
+    more = found[query.limit :]
+    last = Position(items[-1].created_at, items[-1].trace_id) if more else None
     return GoalPage(items=items, next_cursor=cursors.encode(*last) if last else None)
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from domain.errors import ReinError
 
@@ -149,7 +150,7 @@ async def _of_rein(request: Request, error: Exception) -> Response:
         title=error.title,
         detail=_visible(error.detail),
         cure=error.cure,
-        trace_id=_trace_id(request),
+        trace_id=error.trace_id or _trace_id(request),
         headers=retry,
     )
 
@@ -160,8 +161,20 @@ async def _of_http(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code < 400:  # 204 and redirects have no body
         return Response(status_code=error.status_code, headers=headers)
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     where = f"{request.method} {_shortened(request.url.path, quoted=False)}"
     return refused(error.status_code, f"{where}: {error.detail}", headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All that an address allows; the framework names the methods of one of its routes."""
+    return {
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] == Match.FULL
+    }
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:

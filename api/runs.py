@@ -184,6 +184,7 @@ def unknown_run(trace_id: UUID) -> NotFound:
     return NotFound(
         f"no run has the trace id {trace_id}",
         cure="use the trace_id of an answer to POST /api/goals; GET /api/goals lists them",
+        trace_id=trace_id,
     )
 
 
@@ -206,6 +207,7 @@ async def _replay(conn: Connection, key: str, sha256: str) -> Accepted:
         raise IdempotencyMismatch(
             "the Idempotency-Key came before, with another body or address",
             cure="send a new key with a new request; repeat a request without changing it",
+            trace_id=found.trace_id if found else None,
         )
     request = await select_request(conn, found.trace_id)
     if request is None:

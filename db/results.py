@@ -115,7 +115,7 @@ async def select_summaries(
 async def select_found_run(conn: Connection, trace_id: UUID) -> FoundRun | None:
     """Whether a run exists and where it stands."""
     row = await conn.fetchrow(
-        "SELECT trace_id, status, request_sha256 FROM runs WHERE trace_id = $1", trace_id
+        "SELECT trace_id, status, request_sha256, last_seq FROM runs WHERE trace_id = $1", trace_id
     )
     return None if row is None else FoundRun.model_validate(dict(row))
 
@@ -123,7 +123,7 @@ async def select_found_run(conn: Connection, trace_id: UUID) -> FoundRun | None:
 async def select_run_by_key(conn: Connection, idempotency_key: str) -> FoundRun | None:
     """The run that was accepted under an Idempotency-Key."""
     row = await conn.fetchrow(
-        "SELECT trace_id, status, request_sha256 FROM runs WHERE idempotency_key = $1",
+        "SELECT trace_id, status, request_sha256, last_seq FROM runs WHERE idempotency_key = $1",
         idempotency_key,
     )
     return None if row is None else FoundRun.model_validate(dict(row))

@@ -1,13 +1,15 @@
 """Errors that a caller of Rein can meet, each with its HTTP status and a stable code (RFC 9457)."""
 
 from typing import ClassVar
+from uuid import UUID
 
 
 class ReinError(Exception):
     """Base of every error that is shown to a caller.
 
     `detail` says what was expected and what came; `cure` says what to do about it.
-    `retry_after` is in seconds and becomes the Retry-After header.
+    `retry_after` is in seconds and becomes the Retry-After header. `trace_id` names the run that
+    the error is about, where the address does not.
     """
 
     status: ClassVar[int] = 500
@@ -15,12 +17,18 @@ class ReinError(Exception):
     title: ClassVar[str] = "Something went wrong on our side"
 
     def __init__(
-        self, detail: str, *, cure: str | None = None, retry_after: int | None = None
+        self,
+        detail: str,
+        *,
+        cure: str | None = None,
+        retry_after: int | None = None,
+        trace_id: UUID | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.cure = cure
         self.retry_after = retry_after
+        self.trace_id = trace_id
 
 
 class NotFound(ReinError):

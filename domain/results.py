@@ -106,6 +106,7 @@ class FoundRun(Message):
     trace_id: UUID
     status: RunStatus
     request_sha256: str
+    last_seq: int
 
 
 def redone_stages(from_stage: Stage) -> frozenset[Stage]:

@@ -93,8 +93,17 @@ async def test_every_answer_has_safe_headers(
     assert "unsafe" not in answer.headers["content-security-policy"]
     if status >= 400:
         assert answer.headers["content-type"] == "application/problem+json"
-    if status == 405:
-        assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/goals", "GET, POST"), ("/api/feedback", "POST"), ("/openapi.json", "GET, HEAD")],
+)
+async def test_405_names_every_method_of_the_address(
+    http: httpx.AsyncClient, path: str, allowed: str
+) -> None:
+    answer = await http.delete(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 async def test_what_nobody_foresaw_is_500_without_the_inside() -> None:

@@ -70,9 +70,10 @@ class TestStream:
         self, http: httpx.AsyncClient, stored: Runs
     ) -> None:
         path = f"/api/goals/{await stored.accepted()}/events"
-        for position in ("-1", "x", str(2**31), "9" * 400):
+        for position in ("-1", "x", "2", str(2**31), "9" * 400):
             answer = await http.get(path, headers={"Last-Event-ID": position})
             assert answer.status_code == 422
+            assert answer.json()["cure"]
         assert (await http.get(f"/api/goals/{uuid4()}/events")).status_code == 404
 
     async def test_an_event_says_what_happened(self, http: httpx.AsyncClient, stored: Runs) -> None:

@@ -80,7 +80,8 @@ async def test_many_at_once_are_one_person(http: httpx.AsyncClient, stored: Runs
 
 async def test_an_unknown_trace_is_404(http: httpx.AsyncClient, pool: Pool) -> None:
     trace_id = uuid4()
-    assert (await _send(http, trace_id)).status_code == 404
+    answer = await _send(http, trace_id)
+    assert (answer.status_code, answer.json()["trace_id"]) == (404, str(trace_id))
     assert (await http.get(f"/api/traces/{trace_id}/feedback")).status_code == 404
     assert await _scores(pool, trace_id) == {}
 
@@ -89,12 +90,18 @@ async def test_an_unknown_trace_is_404(http: httpx.AsyncClient, pool: Pool) -> N
 async def test_without_a_result_there_is_nothing_to_rate(
     http: httpx.AsyncClient, stored: Runs, status: Any
 ) -> None:
-    answer = await _send(http, await stored.finished(status, drafts=()))
-    assert (answer.status_code, answer.json()["code"]) == (409, "NOT_READY")
+    trace_id = await stored.finished(status, drafts=())
+    answer = await _send(http, trace_id)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (409, "NOT_READY")
+    assert problem["cure"].startswith("rerun")
+    assert problem["trace_id"] == str(trace_id)
 
 
 async def test_an_open_run_cannot_be_rated_yet(http: httpx.AsyncClient, stored: Runs) -> None:
-    assert (await _send(http, await stored.accepted())).status_code == 409
+    answer = await _send(http, await stored.accepted())
+    assert answer.status_code == 409
+    assert answer.json()["cure"].startswith("wait")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,30 @@
 """POST, GET, list and cancel of goals, as a backend service calls them."""
 
 import asyncio
+from base64 import urlsafe_b64encode
+from datetime import datetime, tzinfo
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from api import goals
 from db.pool import Pool, acquire
 from domain.runs import pseudonym
 
 from .conftest import Runs
+
+
+class _In2100(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "_In2100":
+        return cls(2100, 1, 1, tzinfo=tz)
+
+
+def _cursor(at: str) -> str:
+    return urlsafe_b64encode(f"{at}|{uuid4()}".encode()).decode()
+
 
 BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "user-42"}
 
@@ -64,10 +78,32 @@ class TestCreate:
 
     async def test_a_key_with_another_body_is_refused(self, http: httpx.AsyncClient) -> None:
         key = {"Idempotency-Key": uuid4().hex}
-        await _post(http, **key)
+        first = await _post(http, **key)
         answer = await _post(http, BODY | {"goal": "Learn the cello"}, **key)
         assert answer.status_code == 422
         assert answer.json()["code"] == "IDEMPOTENCY_KEY_REUSED"
+        assert answer.json()["trace_id"] == first.json()["trace_id"]
+
+    async def test_a_repeated_request_may_come_after_its_deadline(
+        self, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = {"Idempotency-Key": uuid4().hex}
+        body = BODY | {"context": {"deadline": "2099-12-31"}}
+        first = await _post(http, body, **key)
+        monkeypatch.setattr(goals, "datetime", _In2100)
+        again, late = await _post(http, body, **key), await _post(http, body)
+        assert (again.status_code, again.json()["trace_id"]) == (202, first.json()["trace_id"])
+        assert late.status_code == 422
+        assert late.json()["detail"].startswith("body.context.deadline")
+
+    async def test_a_refused_deadline_leaves_nothing(
+        self, http: httpx.AsyncClient, pool: Pool
+    ) -> None:
+        user = uuid4().hex
+        body = BODY | {"user_id": user, "context": {"deadline": "2020-01-01"}}
+        assert (await _post(http, body)).status_code == 422
+        async with acquire(pool) as conn:
+            assert not await conn.fetchval("SELECT count(*) FROM runs WHERE user_id = $1", user)
 
     async def test_a_replay_of_an_ended_run_answers_its_result(
         self, http: httpx.AsyncClient, stored: Runs
@@ -99,8 +135,21 @@ class TestCreate:
         assert answer.status_code == 200
         assert answer.headers["preference-applied"] == "wait=30"
 
-    async def test_a_wait_that_is_too_short_answers_202(self, http: httpx.AsyncClient) -> None:
-        answer = await _post(http, Prefer="respond-async, wait=0")
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            ["respond-async, wait=0"],
+            ["respond-async", "wait=0"],
+            ["wait=0; foo=bar"],
+            ['handling=lenient; wait=9, WAIT = "0"'],
+        ],
+    )
+    async def test_a_wait_that_is_too_short_answers_202(
+        self, http: httpx.AsyncClient, sent: list[str]
+    ) -> None:
+        answer = await http.post(
+            "/api/goals", json=BODY, headers=[("Prefer", value) for value in sent]
+        )
         assert answer.status_code == 202
         assert answer.headers["preference-applied"] == "wait=0"
 
@@ -222,6 +271,9 @@ class TestList:
             "cursor=%00",
             "cursor=bm9uc2Vuc2U=",
             "cursor=é",
+            f"cursor={_cursor('0001-01-01T00:00:00+14:00')}",
+            f"cursor={_cursor('9999-12-31T23:59:59-14:00')}",
+            "statsu=success",
             "limit=0",
             "limit=101",
             "q=%00",
