@@ -77,8 +77,9 @@ class Filters(NamedTuple):
 # Only the conditions that are asked for stand in the statement, so that each can use its index.
 _CONDITIONS = {
     "status": "r.status = ANY({})",
-    "min_score": "r.quality_score >= {}::float8",
-    "max_score": "r.quality_score <= {}::float8",
+    # numeric as the column is, or its index is of no use; by way of float8, or 7.9 is 7.9000…0035.
+    "min_score": "r.quality_score >= {}::float8::numeric",
+    "max_score": "r.quality_score <= {}::float8::numeric",
     "since": "r.created_at >= {}",
     "before": "r.created_at < {}",
     "text": "to_tsvector('simple', g.goal) @@ websearch_to_tsquery('simple', {})",

@@ -124,7 +124,9 @@ async def test_an_answer_paid_for_is_never_bought_again(
 async def test_a_call_that_nobody_settled_becomes_unknown(bench: Bench) -> None:
     await bench.run()
     async with acquire(bench.pool) as conn:
-        await conn.execute("UPDATE llm_calls SET state = 'reserved', answer = NULL")
+        await conn.execute(
+            "UPDATE llm_calls SET state = 'reserved', answer = NULL, finished_at = NULL"
+        )
     await bench.run(attempt=2)
     calls = await bench.calls()
     assert [(call["state"], call["attempt"]) for call in calls] == [("unknown", 1), ("answered", 2)]

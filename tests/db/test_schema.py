@@ -1,0 +1,257 @@
+"""The schema: it refuses nonsense, its migrations go both ways, its indexes serve its queries."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from db import events, feedback, goals, results, runs
+from db.results import Filters, Position
+
+RUN = UUID("019aa000-0000-7000-8000-000000000001")
+
+# One run with one of everything, then 4,000 others of 400 people, of which a few stand out.
+ONE = """
+    INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request_sha256, request,
+                      manifest, status, finished_at, quality_score, cost_usd)
+    VALUES ('$RUN', 'goal_generation', 'u', 'p', 'w', '', '{}', '{}', 'success', now(), 8, 1);
+    INSERT INTO goals (trace_id, goal, locale) VALUES ('$RUN', 'Run 5K', 'en');
+    INSERT INTO run_events (trace_id, seq, key, kind, stage, message)
+    VALUES ('$RUN', 1, 'k', 'stage_started', 'plan', 'm');
+    INSERT INTO resolutions (resolution_id, trace_id, draft, title, body)
+    VALUES ('$RUN', '$RUN', 1, 't', '{}');
+    INSERT INTO evaluation_metrics VALUES ('$RUN', '$RUN', '$RUN', 8, 8, 8, 8, 8, 'FAIR', '{}');
+    INSERT INTO plans (plan_id, trace_id, resolution_id, starts_on, ends_on, weeks, body)
+    VALUES ('$RUN', '$RUN', '$RUN', '2027-01-04', '2027-01-10', 1, '{}');
+    INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, model, prompt_stage,
+                           prompt_version, started_at)
+    VALUES ('$RUN', '$RUN', 'plan', 'x', 1, 'm', 'plan', 1, now());
+    INSERT INTO feedback (feedback_id, trace_id, user_id, rating) VALUES ('$RUN', '$RUN', 'u', 4.5);
+    INSERT INTO feedback_history (feedback_id, trace_id, revision, rating)
+    VALUES ('$RUN', '$RUN', 1, 4);
+""".replace("$RUN", str(RUN))
+
+MANY = """
+    INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request_sha256, request,
+                      manifest, status, finished_at, quality_score, created_at)
+    SELECT gen_random_uuid(), 'goal_generation', 'user-' || n % 400, 'p', 'w-' || n, '', '{}', '{}',
+           CASE WHEN n % 1000 = 0 THEN 'running' ELSE 'success' END,
+           CASE WHEN n % 1000 <> 0 THEN now() END,
+           CASE WHEN n % 1000 = 0 THEN NULL WHEN n % 500 = 1 THEN 3 ELSE 8 END,
+           now() - n * interval '1 hour'
+      FROM generate_series(1, 4000) n;
+    INSERT INTO goals (trace_id, goal, locale)
+    SELECT trace_id, CASE WHEN workflow_id = 'w-7' THEN 'Play the oboe' ELSE 'Run a 5K' END, 'en'
+      FROM runs WHERE workflow_id <> 'w';
+    INSERT INTO resolutions (resolution_id, trace_id, draft, title, body, kept)
+    SELECT trace_id, trace_id, 1, 't', '{}', true FROM runs WHERE workflow_id <> 'w';
+    INSERT INTO evaluation_metrics
+    SELECT trace_id, trace_id, resolution_id, 8, 8, 8, 8, 8, 'FAIR', '{}' FROM resolutions
+     WHERE kept;
+    INSERT INTO plans (plan_id, trace_id, resolution_id, starts_on, ends_on, weeks, body)
+    SELECT trace_id, trace_id, resolution_id, now(), now(), 1, '{}' FROM resolutions WHERE kept;
+    INSERT INTO run_events (trace_id, seq, key, kind, message)
+    SELECT trace_id, n, n::text, 'stage_started', 'm' FROM resolutions, generate_series(1, 5) n
+     WHERE kept;
+    INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, model, prompt_stage,
+                           prompt_version, started_at)
+    SELECT gen_random_uuid(), trace_id, 'plan', n::text, 1, 'm', 'plan', 1, now()
+      FROM resolutions, generate_series(1, 4) n WHERE kept;
+    INSERT INTO feedback (feedback_id, trace_id, user_id, rating)
+    SELECT trace_id, trace_id, 'u', 4 FROM resolutions WHERE kept;
+    INSERT INTO feedback_history (feedback_id, trace_id, revision, rating)
+    SELECT feedback_id, trace_id, 1, 4 FROM feedback WHERE rating = 4;
+    ANALYZE;
+"""
+
+
+@pytest.fixture(scope="module")
+async def conn(module_postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+    conn = await asyncpg.connect(module_postgres_url)
+    await conn.execute(ONE)
+    yield conn
+    await conn.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "runs SET quality_score = 11",
+        "runs SET quality_score = -1",
+        "runs SET quality_score = 'NaN'",
+        "runs SET cost_usd = -1",
+        "runs SET cost_usd = 'NaN'",
+        "runs SET input_tokens = -1",
+        "runs SET output_tokens = -1",
+        "runs SET duration_ms = -1",
+        "runs SET finished_at = NULL",
+        "runs SET status = 'running'",
+        "runs SET status = 'done'",
+        "runs SET status = 'failed'",
+        "runs SET stage = 'dreaming'",
+        "run_events SET seq = 0",
+        "run_events SET kind = 'dreaming'",
+        "run_events SET stage = 'dreaming'",
+        "goals SET goal = 'ab'",
+        "goals SET goal = repeat('x', 4001)",
+        "resolutions SET draft = 3",
+        "evaluation_metrics SET clarity = 11",
+        "evaluation_metrics SET overall = 'NaN'",
+        "evaluation_metrics SET status = 'SPLENDID'",
+        "plans SET weeks = 0",
+        "plans SET ends_on = starts_on - 1",
+        "llm_calls SET input_tokens = -1",
+        "llm_calls SET thought_tokens = -1",
+        "llm_calls SET cost_usd = 'NaN'",
+        "llm_calls SET reserved_usd = 'NaN'",
+        "llm_calls SET finished_at = now()",
+        "llm_calls SET state = 'failed'",
+        "llm_calls SET state = 'answered', finished_at = now()",
+        "feedback SET rating = 6",
+        "feedback SET rating = 0.5",
+        "feedback SET rating = 4.3",
+        "feedback SET rating = 'NaN'",
+        "feedback SET comment = repeat('x', 2001)",
+        "feedback_history SET rating = 6",
+        "feedback_history SET revision = 0",
+    ],
+)
+async def test_nonsense_is_refused(conn: asyncpg.Connection, change: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await conn.execute(f"UPDATE {change}")
+
+
+@pytest.mark.parametrize(
+    "table", ["goals", "resolutions", "evaluation_metrics", "plans", "llm_calls", "feedback"]
+)
+async def test_what_belongs_to_no_run_is_refused(conn: asyncpg.Connection, table: str) -> None:
+    change = f"{table} SET trace_id = gen_random_uuid()"
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await conn.execute(f"UPDATE {change}")
+
+
+async def _alembic(url: str, *command: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", *command), env=os.environ | {"DATABASE_URL": url}
+    )
+    assert await process.wait() == 0
+
+
+async def _shape(conn: asyncpg.Connection) -> list[Any]:
+    """Tables with their columns, constraints and indexes."""
+    return await conn.fetch(
+        """
+        SELECT 'column', table_name, column_name, data_type FROM information_schema.columns
+         WHERE table_schema = 'public'
+        UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+          FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT 'index', tablename, indexname, indexdef
+          FROM pg_indexes WHERE schemaname = 'public'
+        ORDER BY 1, 2, 3, 4
+        """
+    )
+
+
+async def test_migrations_go_back_step_by_step_and_forward_again(postgres_url: str) -> None:
+    conn = await asyncpg.connect(postgres_url)
+    newest = await _shape(conn)
+    shapes = [newest]
+    while await conn.fetchval("SELECT count(*) FROM alembic_version"):
+        await _alembic(postgres_url, "downgrade", "-1")
+        shapes.append(await _shape(conn))
+        assert shapes[-1] != shapes[-2]
+    assert {row["table_name"] for row in shapes[-1]} == {"alembic_version"}
+    await _alembic(postgres_url, "upgrade", "head")
+    assert await _shape(conn) == newest
+    await conn.close()
+
+
+class Explained:
+    """Stands for a connection: asks how each statement would be run, and finds nothing."""
+
+    def __init__(self, conn: asyncpg.Connection) -> None:
+        self._conn = conn
+        self.plans: list[str] = []
+
+    async def fetch(self, statement: str, *values: object) -> list[Any]:
+        plan = await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values)
+        self.plans.append(json.dumps(json.loads(plan)))
+        return []
+
+    async def fetchrow(self, statement: str, *values: object) -> None:
+        await self.fetch(statement, *values)
+
+    fetchval = fetchrow
+
+    def indexes(self) -> set[str]:
+        return set(re.findall(r'"Index Name": "(\w+)"', " ".join(self.plans)))
+
+
+@pytest.fixture(scope="module")
+async def filled(conn: asyncpg.Connection) -> asyncpg.Connection:
+    await conn.execute(MANY)
+    return conn
+
+
+NOW = datetime.now(UTC)
+LISTS = {
+    "all": (Filters(), "runs_newest"),
+    "rare status": (Filters(status=["running"]), "runs_by_status"),
+    "user": (Filters(user_id="user-7"), "runs_by_user"),
+    "low score": (Filters(max_score=3.0), "runs_by_score"),
+    "high score": (Filters(min_score=9.5), "runs_by_score"),
+    "days": (Filters(since=NOW - timedelta(days=3), before=NOW), "runs_newest"),
+    "rare word": (Filters(text="oboe"), "goals_text"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_list_uses_the_index_of_its_filter(filled: asyncpg.Connection, name: str) -> None:
+    filters, index = LISTS[name]
+    for after in (None, Position(NOW - timedelta(hours=1), RUN)):
+        explained: Any = Explained(filled)
+        await results.select_summaries(explained, filters, after, 21)
+        assert index in explained.indexes(), explained.plans
+
+
+async def test_what_is_read_by_id_is_never_searched_for(filled: asyncpg.Connection) -> None:
+    explained: Any = Explained(filled)
+    await results.select_report(explained, RUN)
+    await results.select_found_run(explained, RUN)
+    await results.select_run_by_key(explained, "key")
+    await results.select_resolution(explained, RUN)
+    await results.select_plan_by_id(explained, RUN)
+    await results.count_recent_runs(explained)
+    await runs.select_unstarted_requests(explained, timedelta(seconds=20))
+    await goals.select_last_evaluation(explained, RUN, None)
+    await goals.select_kept_resolution(explained, RUN)
+    await events.select_events(explained, RUN, 2)
+    await feedback.select_feedback(explained, RUN)
+    await feedback.select_feedback_totals(explained, RUN)
+    assert [plan for plan in explained.plans if "Seq Scan" in plan] == []
+
+
+async def test_every_index_serves_a_query(filled: asyncpg.Connection) -> None:
+    """Those that hold a key serve by that; the outbox's own are looked at in tests/tracing."""
+    explained: Any = Explained(filled)
+    for filters, _ in LISTS.values():
+        await results.select_summaries(explained, filters, None, 21)
+    await results.count_recent_runs(explained)
+    await results.select_report(explained, RUN)
+    await feedback.select_feedback_totals(explained, RUN)
+    rows = await filled.fetch(
+        """
+        SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE NOT i.indisunique AND c.relnamespace = 'public'::regnamespace
+           AND i.indrelid <> 'trace_outbox'::regclass
+        """
+    )
+    assert {row["relname"] for row in rows} - explained.indexes() == set()
