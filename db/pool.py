@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -67,6 +67,11 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
         yield conn
     except _AWAY as error:
         raise _away(error) from error
+    except asyncpg.InternalClientError as error:
+        # A statement met a connection whose end had been announced, but had not come yet.
+        if conn is not None:
+            conn.terminate()
+        raise _away(error) from error
     except asyncpg.InterfaceError as error:
         # What asyncpg says of a pool being closed, and of ROLLBACK on a connection that was lost.
         if conn is None or _is_lost(conn):
@@ -74,7 +79,10 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
         raise
     finally:
         if conn is not None:
-            await pool.release(conn)
+            # It waits for a timed out statement to be cancelled; when that cannot be done, asyncpg
+            # has ended the connection, and what the block did or raised stands.
+            with suppress(*_AWAY):
+                await pool.release(conn)
 
 
 async def listen(
@@ -88,7 +96,7 @@ async def listen(
     while True:
         try:
             await _hear(url, channel, on_notify, on_connected)
-        except (*_AWAY, asyncpg.InterfaceError) as error:
+        except (*_AWAY, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             log.warning("listen_lost", channel=channel, error=type(error).__name__)
         on_connected(False)
         await asyncio.sleep(LISTEN_RETRY_S)

@@ -1,15 +1,19 @@
 """The pool: jsonb both ways, and errors that say that PostgreSQL is away."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from db import pool as database
-from db.pool import acquire
+from db.pool import Pool, acquire
 from domain.errors import Unavailable
 from domain.runs import PromptRef
 
@@ -53,6 +57,79 @@ async def test_a_connection_lost_inside_a_transaction_is_unavailable_then_well_a
                 await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         async with acquire(pool) as conn:
             assert await conn.fetchval("SELECT 1") == 1
+
+
+class Between:
+    """Stands between a client and PostgreSQL: may say something itself, or nothing any more."""
+
+    def __init__(self, url: str) -> None:
+        self._server = urlsplit(url)
+        self._clients: list[asyncio.StreamWriter] = []
+        self._passing = True
+        self.url = ""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        async with await asyncio.start_server(self._join, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            self.url = self._server._replace(netloc=f"rein@127.0.0.1:{port}").geturl()
+            yield
+            for client in self._clients:
+                client.close()
+
+    def say_goodbye(self) -> None:
+        """What a backend says when it is terminated, and a notice; the end itself stays away."""
+        for kind, severity in ((b"E", b"FATAL"), (b"N", b"NOTICE")):
+            fields = b"S%b\0V%b\0C57P01\0Mterminating connection\0\0" % (severity, severity)
+            for client in self._clients:
+                client.write(kind + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+    def hang(self) -> None:
+        self._passing = False
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.append(writer)
+        if self._passing:
+            server, client = await asyncio.open_connection(self._server.hostname, self._server.port)
+            await asyncio.gather(self._pass(reader, client), self._pass(server, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (data := await reader.read(65_536)) and self._passing:
+            writer.write(data)
+        writer.close()
+
+
+async def _ask_after_goodbye(pool: Pool, between: Between) -> None:
+    heard = asyncio.Event()
+    async with acquire(pool) as conn:
+        conn.add_log_listener(lambda *_: heard.set())
+        between.say_goodbye()
+        await heard.wait()
+        await conn.fetchval("SELECT 1")
+
+
+async def test_a_connection_that_is_about_to_end_is_unavailable(module_postgres_url: str) -> None:
+    between = Between(module_postgres_url)
+    async with between.listening(), database.connect(between.url, size=1) as pool:
+        with pytest.raises(Unavailable):
+            await _ask_after_goodbye(pool, between)
+        async with acquire(pool) as conn:
+            assert await conn.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_hangs_is_unavailable_also_to_the_cancel_request(
+    module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 1)
+    monkeypatch.setattr(database, "COMMAND_TIMEOUT_S", 0.05)
+    between = Between(module_postgres_url)
+    async with between.listening(), database.connect(between.url, size=1) as pool:
+        async with acquire(pool) as conn:
+            assert await conn.fetchval("SELECT 1", timeout=5) == 1
+        between.hang()
+        with pytest.raises(Unavailable):
+            async with acquire(pool) as conn:
+                await conn.fetchval("SELECT 1")
 
 
 async def test_without_postgresql_it_is_made_but_not_available() -> None:
