@@ -46,7 +46,7 @@ async def live() -> Alive:
 async def ready(rein: Rein) -> Ready:
     """PostgreSQL and Temporal answer and prompts are registered; 503 says which does not."""
     postgresql, temporal = await asyncio.gather(
-        _said(_ask_postgresql(rein)), _said(_ask_temporal(rein))
+        _said("PostgreSQL", _ask_postgresql(rein)), _said("Temporal", _ask_temporal(rein))
     )
     prompts, away = postgresql[0], [*postgresql[1], *temporal[1]]
     if away:
@@ -90,7 +90,7 @@ async def _ask_temporal(rein: Services) -> str:
     return "answers"
 
 
-async def _said(check: Awaitable[str]) -> tuple[str, list[str]]:
+async def _said(name: str, check: Awaitable[str]) -> tuple[str, list[str]]:
     """What a check found, or what is away."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S + 1):
@@ -98,4 +98,4 @@ async def _said(check: Awaitable[str]) -> tuple[str, list[str]]:
     except Unavailable as error:
         return "", [error.detail]
     except TimeoutError:
-        return "", ["a check took too long"]
+        return "", [f"{name} did not answer in time"]

@@ -160,8 +160,17 @@ async def answer(
     if wait_s is not None:
         await rein.watchers.finished(accepted.trace_id, wait_s)
         response.headers["Preference-Applied"] = f"wait={wait_s}"
-    async with acquire(rein.pool) as conn:
-        run = await show(conn, rein, accepted.trace_id)
+    try:
+        async with acquire(rein.pool) as conn:
+            run = await show(conn, rein, accepted.trace_id)
+    except Unavailable as error:
+        # Without this a caller that has no key would send it again, and have two runs.
+        raise Unavailable(
+            f"the run is accepted, but cannot be shown: {error.detail}",
+            cure=f"do not send it again: read {rein.addresses.goal(accepted.trace_id)}",
+            retry_after=error.retry_after,
+            trace_id=accepted.trace_id,
+        ) from error
     response.status_code = 200 if run.status in FINAL_STATUSES else 202
     return run
 

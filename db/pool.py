@@ -14,10 +14,11 @@ from domain.errors import Unavailable
 
 log = structlog.get_logger()
 
-Pool = asyncpg.Pool
 Connection = asyncpg.Connection | PoolConnectionProxy
 
 ACQUIRE_TIMEOUT_S = 2
+# The longest that one waits in a queue that moves.
+LONGEST_TURN_S = 20
 COMMAND_TIMEOUT_S = 10
 # A listening connection that is silent is asked this often whether it still lives.
 LISTEN_CHECK_S = 15
@@ -36,16 +37,27 @@ _AWAY = (
 )
 
 
+class Pool(asyncpg.Pool):
+    """A pool that remembers when it last lent a connection."""
+
+    lent_at = 0.0
+
+
 def connect(url: str, *, size: int, name: str = "rein") -> Pool:
     """A pool of at most `size` connections, to be awaited or entered.
 
     It is empty at first, so that a process starts while PostgreSQL is away, and it heals by itself
     when PostgreSQL is back.
     """
-    return asyncpg.create_pool(
+    return Pool(
         url,
         min_size=0,
         max_size=size,
+        max_queries=50_000,
+        setup=None,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
         max_inactive_connection_lifetime=300,
         command_timeout=COMMAND_TIMEOUT_S,
         timeout=ACQUIRE_TIMEOUT_S,
@@ -63,7 +75,7 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
     """
     conn: PoolConnectionProxy | None = None
     try:
-        conn = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        conn = await _borrow(pool)
         yield conn
     except _AWAY as error:
         raise _away(error) from error
@@ -82,7 +94,33 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
             # It waits for a timed out statement to be cancelled; when that cannot be done, asyncpg
             # has ended the connection, and what the block did or raised stands.
             with suppress(*_AWAY):
-                await pool.release(conn)
+                await pool.release(conn, timeout=ACQUIRE_TIMEOUT_S)
+
+
+async def _borrow(pool: Pool) -> PoolConnectionProxy:
+    """A connection, in turn. Raises TimeoutError when nobody was lent one for a while.
+
+    A crowd is served however long its queue is; a pool that stands still is not waited for.
+    """
+    loop = asyncio.get_running_loop()
+    watch: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal watch
+        patience = pool.lent_at + ACQUIRE_TIMEOUT_S
+        if loop.time() < patience:
+            watch = loop.call_at(patience, look)
+        else:
+            limit.reschedule(loop.time())
+
+    async with asyncio.timeout(LONGEST_TURN_S) as limit:
+        watch = loop.call_later(ACQUIRE_TIMEOUT_S, look)
+        try:
+            conn = await pool.acquire()
+        finally:
+            watch.cancel()
+    pool.lent_at = loop.time()
+    return conn
 
 
 async def listen(

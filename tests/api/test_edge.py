@@ -150,9 +150,7 @@ ID = "019aa000-0000-7000-8000-000000000009"
 PATHS = st.sampled_from(["/api/goals", "/api/feedback", f"/api/goals/{ID}/rerun"])
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(path=PATHS, changes=st.dictionaries(NAMES, ANY, max_size=6), whole=st.booleans())
 async def test_no_body_breaks_it(
     http: httpx.AsyncClient, path: str, changes: dict[str, Any], whole: bool
@@ -162,9 +160,7 @@ async def test_no_body_breaks_it(
     assert answer.status_code < 500, answer.text
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.text(min_size=3, max_size=300).filter(lambda text: len(text.strip()) >= 3))
 async def test_a_persons_words_come_back_as_they_were(http: httpx.AsyncClient, text: str) -> None:
     answer = await http.post("/api/goals", json={"goal": text, "user_id": "hostile"})

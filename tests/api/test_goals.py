@@ -9,8 +9,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from api import goals
+from api import goals, runs
 from db.pool import Pool, acquire
+from db.results import select_found_run
+from domain.errors import Unavailable
 from domain.runs import pseudonym
 
 from .conftest import Runs
@@ -134,6 +136,20 @@ class TestCreate:
         answer = await waiting
         assert answer.status_code == 200
         assert answer.headers["preference-applied"] == "wait=30"
+
+    async def test_what_was_accepted_is_named_when_it_cannot_be_shown(
+        self, http: httpx.AsyncClient, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def away(*_: object) -> None:
+            raise Unavailable("PostgreSQL is away", retry_after=1)
+
+        monkeypatch.setattr(runs, "show", away)
+        answer = await _post(http)
+        problem = answer.json()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert problem["cure"].endswith(f"/api/goals/{problem['trace_id']}")
+        async with acquire(pool) as conn:
+            assert await select_found_run(conn, UUID(problem["trace_id"]))
 
     @pytest.mark.parametrize(
         "sent",

@@ -1,10 +1,14 @@
 """Metrics and the lasting trace link."""
 
+import asyncio
 from uuid import uuid4
 
 import httpx
+import pytest
 
+from api import monitoring
 from api.app import create_app
+from api.deps import Services
 from db.pool import acquire
 
 from .conftest import Runs, serving, settings
@@ -28,6 +32,18 @@ async def test_ready_names_what_is_away(http: httpx.AsyncClient) -> None:
     assert answer.status_code == 503
     assert "Temporal" in answer.json()["detail"]
     assert "PostgreSQL" not in answer.json()["detail"]
+
+
+async def test_ready_names_what_hangs(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_: Services) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    monkeypatch.setattr(monitoring, "CHECK_TIMEOUT_S", -1)
+    monkeypatch.setattr(monitoring, "_ask_postgresql", hang)
+    assert "PostgreSQL did not answer in time" in (await http.get("/readyz")).json()["detail"]
 
 
 async def test_ready_wants_prompts(postgres_url: str) -> None:

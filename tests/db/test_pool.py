@@ -48,6 +48,29 @@ async def test_a_pool_that_is_used_up_says_so_in_time(
     assert caught.value.retry_after
 
 
+async def test_a_queue_that_moves_is_waited_for(
+    module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.3)
+
+    async def ask(pool: Pool) -> object:
+        async with acquire(pool) as conn:
+            return await conn.fetchval("SELECT 1 FROM pg_sleep(0.1)")
+
+    async with await database.connect(module_postgres_url, size=1) as pool:
+        assert await asyncio.gather(*(ask(pool) for _ in range(12))) == [1] * 12
+
+
+async def test_nobody_waits_for_ever_in_a_queue(
+    module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LONGEST_TURN_S", 0.05)
+    async with await database.connect(module_postgres_url, size=1) as pool, acquire(pool):
+        with pytest.raises(Unavailable):
+            async with acquire(pool):
+                pass
+
+
 async def test_a_connection_lost_inside_a_transaction_is_unavailable_then_well_again(
     module_postgres_url: str,
 ) -> None:
