@@ -40,8 +40,8 @@ async def test_jsonb_takes_models_and_exact_values(module_postgres_url: str) -> 
 async def test_a_pool_that_is_used_up_says_so_in_time(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.05)
     async with await database.connect(module_postgres_url, size=1) as pool, acquire(pool):
+        monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.05)
         with pytest.raises(Unavailable) as caught:
             async with acquire(pool):
                 pass
@@ -51,21 +51,21 @@ async def test_a_pool_that_is_used_up_says_so_in_time(
 async def test_a_queue_that_moves_is_waited_for(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.3)
-
     async def ask(pool: Pool) -> object:
         async with acquire(pool) as conn:
-            return await conn.fetchval("SELECT 1 FROM pg_sleep(0.1)")
+            return await conn.fetchval("SELECT 1 FROM pg_sleep(0.2)")
 
     async with await database.connect(module_postgres_url, size=1) as pool:
-        assert await asyncio.gather(*(ask(pool) for _ in range(12))) == [1] * 12
+        await ask(pool)
+        monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 1)
+        assert await asyncio.gather(*(ask(pool) for _ in range(9))) == [1] * 9
 
 
 async def test_nobody_waits_for_ever_in_a_queue(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LONGEST_TURN_S", 0.05)
     async with await database.connect(module_postgres_url, size=1) as pool, acquire(pool):
+        monkeypatch.setattr(database, "LONGEST_TURN_S", 0.05)
         with pytest.raises(Unavailable):
             async with acquire(pool):
                 pass
@@ -117,8 +117,9 @@ class Between:
             await asyncio.gather(self._pass(reader, client), self._pass(server, writer))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (data := await reader.read(65_536)) and self._passing:
-            writer.write(data)
+        while data := await reader.read(65_536):
+            if self._passing:
+                writer.write(data)
         writer.close()
 
 
@@ -143,16 +144,15 @@ async def test_a_connection_that_is_about_to_end_is_unavailable(module_postgres_
 async def test_a_server_that_hangs_is_unavailable_also_to_the_cancel_request(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 1)
-    monkeypatch.setattr(database, "COMMAND_TIMEOUT_S", 0.05)
     between = Between(module_postgres_url)
     async with between.listening(), database.connect(between.url, size=1) as pool:
         async with acquire(pool) as conn:
-            assert await conn.fetchval("SELECT 1", timeout=5) == 1
+            assert await conn.fetchval("SELECT 1") == 1
+        monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.2)
         between.hang()
         with pytest.raises(Unavailable):
             async with acquire(pool) as conn:
-                await conn.fetchval("SELECT 1")
+                await conn.fetchval("SELECT 1", timeout=0.05)
 
 
 async def test_without_postgresql_it_is_made_but_not_available() -> None:
