@@ -73,7 +73,8 @@ async def read_back(
     """
     rows = await conn.fetch(
         """
-        SELECT kind, payload ->> 'id' AS id, finality > 0 AS ended FROM trace_outbox
+        SELECT kind, coalesce(wire_id::text, payload ->> 'id') AS id, finality > 0 AS ended
+        FROM trace_outbox
         WHERE state = 'sent' AND kind IN ('trace', 'span') AND sent_at > $1 AND sent_at <= $2
         ORDER BY random() LIMIT $3
         """,

@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from pydantic_core import from_json
-
 from tracing.ids import uuid7
-from tracing.rows import Connection, Kind, as_json
+from tracing.rows import Connection, Kind
 
 
 class Pool(Protocol):
@@ -29,6 +27,7 @@ class Claimed:
     event_time: datetime
     attempts: int
     known: bool  # Opik had a version of it before
+    doubtful: bool  # it had, but may have lost it
     wire_id: UUID  # differs from the row's own only when it had to be renewed
     wire: str
 
@@ -42,7 +41,8 @@ WITH due AS MATERIALIZED (
     WHERE kind = $1 AND state = 'pending' AND next_try_at <= now()
         -- A score follows its trace: Opik must know the project by then.
         -- (A scalar: one look-up a row, never a scan of all traces that wait.)
-        AND ($1 <> 'score' OR NOT coalesce((SELECT t.state = 'pending' AND t.sent_at IS NULL
+        AND ($1 <> 'score' OR NOT coalesce((SELECT t.state = 'pending'
+                AND coalesce(t.sent_at, '-infinity') = '-infinity'
             FROM trace_outbox t WHERE t.kind = 'trace' AND t.id = o.trace_id::text), false))
     ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), fitting AS (
@@ -50,11 +50,19 @@ WITH due AS MATERIALIZED (
 )
 UPDATE trace_outbox o SET next_try_at = now() + $4::interval
 FROM fitting f WHERE (o.kind, o.id) = (f.kind, f.id) AND f.before < $3
-RETURNING o.id, o.trace_id, o.event_time, o.attempts, o.sent_at IS NOT NULL AS known,
-    (o.payload ->> 'id')::uuid AS wire_id,
+RETURNING o.id, o.trace_id, o.event_time, o.attempts,
+    coalesce(o.sent_at > '-infinity', false) AS known,
+    coalesce(o.sent_at = '-infinity', false) AS doubtful,
+    coalesce(o.wire_id, (o.payload ->> 'id')::uuid) AS wire_id,
     (o.payload || jsonb_build_object('project_name', o.project) || CASE WHEN o.kind = 'score'
         THEN '{}' ELSE jsonb_build_object('last_updated_at', to_char(
-            o.event_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) END)::text AS wire
+            o.event_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) END
+    || CASE WHEN o.wire_id IS NULL THEN '{}' ELSE jsonb_build_object('id', o.wire_id, 'metadata',
+        coalesce(o.payload -> 'metadata', '{}') || jsonb_build_object('first_id', o.id)) END
+    -- Who refers to a span whose id was renewed must use its new one.
+    || coalesce((SELECT jsonb_build_object('parent_span_id', p.wire_id) FROM trace_outbox p
+        WHERE p.kind = 'span' AND p.id = o.payload ->> 'parent_span_id'
+            AND p.wire_id IS NOT NULL), '{}'))::text AS wire
 """
 
 # A row that an activity holds just now is being replaced, so it is not waited for.
@@ -86,6 +94,43 @@ DEAD = (
     + " AND o.event_time = t.event_time"
 )
 
+# What Opik was sent before it may have lost: that is asked only if it refuses to create the row.
+# In the order of every other writer, so that none of them ever waits for another in a circle.
+AGAIN = """
+WITH these AS (
+    SELECT kind, id FROM trace_outbox WHERE {which} ORDER BY kind, id FOR UPDATE
+)
+UPDATE trace_outbox o SET state = 'pending', attempts = 0, next_try_at = now(), error = NULL,
+    sent_at = CASE WHEN o.sent_at IS NOT NULL THEN '-infinity'::timestamptz END
+FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
+RETURNING pg_notify('trace_outbox', '')
+"""
+RENEW = """
+WITH these AS (
+    SELECT o.kind, o.id, r.fresh FROM trace_outbox o
+    JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS r (id, refused, fresh) ON o.id = r.id
+    WHERE o.kind = 'span' AND o.state = 'pending'
+        -- Another shipper may have done it in the meantime.
+        AND coalesce(o.wire_id, (o.payload ->> 'id')::uuid) = r.refused
+    ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE trace_outbox o SET wire_id = t.fresh, next_try_at = now(), error = NULL, sent_at = NULL
+FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
+RETURNING o.id
+"""
+# Steps that reached Opik before their renewed parent are told where they belong now.
+REJOIN = """
+WITH these AS (
+    SELECT kind, id FROM trace_outbox
+    WHERE kind = 'span' AND trace_id = ANY($2::uuid[]) AND state = 'sent'
+        AND payload ->> 'parent_span_id' = ANY($1::text[])
+    ORDER BY kind, id FOR UPDATE
+)
+UPDATE trace_outbox o SET state = 'pending', next_try_at = now(),
+    event_time = o.event_time + interval '1 microsecond'
+FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
+"""
+
 
 async def claim(
     conn: Connection, kind: Kind, *, rows: int, size: int, lease: timedelta
@@ -115,12 +160,7 @@ async def set_aside(conn: Connection, row: Claimed, reason: str) -> None:
 async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
     """Make a trace's rows, or every row that was set aside, pending again; says how many."""
     rows = await conn.fetch(
-        """
-        UPDATE trace_outbox
-        SET state = 'pending', attempts = 0, next_try_at = now(), sent_at = NULL, error = NULL
-        WHERE CASE WHEN $1::uuid IS NULL THEN state = 'dead' ELSE trace_id = $1 END
-        RETURNING pg_notify('trace_outbox', '')
-        """,
+        AGAIN.format(which="CASE WHEN $1::uuid IS NULL THEN state = 'dead' ELSE trace_id = $1 END"),
         trace_id,
     )
     return len(rows)
@@ -129,13 +169,7 @@ async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
 async def resend_window(conn: Connection, since: datetime, until: datetime) -> int:
     """Make everything that was sent in a span of time pending again; says how many."""
     rows = await conn.fetch(
-        """
-        UPDATE trace_outbox SET state = 'pending', next_try_at = now(), sent_at = NULL
-        WHERE state = 'sent' AND sent_at > $1 AND sent_at <= $2
-        RETURNING pg_notify('trace_outbox', '')
-        """,
-        since,
-        until,
+        AGAIN.format(which="state = 'sent' AND sent_at > $1 AND sent_at <= $2"), since, until
     )
     return len(rows)
 
@@ -182,39 +216,20 @@ async def dead_rows(conn: Connection, at_most: int = 20) -> list[tuple[Literal["
     return [(row["row"], row["reason"]) for row in found]
 
 
-async def renew_span_ids(conn: Connection, trace_id: UUID, now: datetime) -> int:
-    """Give the spans of a trace that Opik does not know yet ids of today; says how many.
+async def renew_span_ids(conn: Connection, rows: Sequence[Claimed], now: datetime) -> int:
+    """Give spans that Opik does not have ids of today; says how many it was.
 
     Servers may refuse to create ids that are a day old, but take old ones as references.
     """
     found = await conn.fetch(
-        """
-        SELECT id, payload::text AS payload FROM trace_outbox
-        WHERE trace_id = $1 AND kind = 'span' AND sent_at IS NULL ORDER BY id FOR UPDATE
-        """,
-        trace_id,
+        RENEW,
+        [row.id for row in rows],
+        [row.wire_id for row in rows],
+        [uuid7(now, f"late|{row.id}") for row in rows],
     )
-    renewed = {row["id"]: str(uuid7(now, f"late|{row['id']}")) for row in found}
-    changed = [_renewed(row["id"], from_json(row["payload"]), renewed) for row in found]
-    await conn.execute(
-        """
-        UPDATE trace_outbox o SET payload = r.payload, state = 'pending', next_try_at = now(),
-            error = NULL
-        FROM jsonb_to_recordset($1::text::jsonb) AS r (id text, payload jsonb)
-        WHERE o.kind = 'span' AND o.id = r.id
-        """,
-        as_json(changed),
-    )
-    return len(changed)
-
-
-def _renewed(row: str, payload: dict[str, Any], renewed: dict[str, str]) -> dict[str, object]:
-    parents = {**renewed, payload["id"]: renewed[row]}
-    parent = payload.get("parent_span_id")
-    if parent in parents:
-        payload["parent_span_id"] = parents[parent]
-    payload["metadata"] = {**(payload.get("metadata") or {}), "first_id": row}
-    return {"id": row, "payload": {**payload, "id": renewed[row]}}
+    renewed = [row["id"] for row in found]
+    await conn.execute(REJOIN, renewed, list({row.trace_id for row in rows}))
+    return len(renewed)
 
 
 def _keys(rows: Sequence[Claimed]) -> tuple[str, list[str], list[datetime]]:

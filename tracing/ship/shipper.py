@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import structlog
 
@@ -146,7 +145,7 @@ class Shipper:
             case "sent":
                 await self._mark_sent(rows)
             case "late" if any(is_old(row) for row in rows):
-                await self._bring_all_late(rows, answer)
+                await self._bring_late(rows, answer)
             case "refused" | "late" if len(rows) > 1:
                 # Somewhere in it is a row that spoils the rest.
                 for half in _halves(rows):
@@ -222,27 +221,25 @@ class Shipper:
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
             await set_aside(conn, row, reason)
 
-    async def _bring_all_late(self, rows: Sequence[Claimed], answer: Answer) -> None:
+    async def _bring_late(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        """Rows of which Opik was away for too long to take some under their own id."""
+        refused = [row for row in rows if is_old(row)]
         young = [row for row in rows if not is_old(row)]
-        if young:
-            await self._send(young)
-        renewed: set[UUID] = set()
-        for row in filter(is_old, rows):
-            if row.kind == "trace" or row.trace_id not in renewed:
-                await self._bring_late(row, answer)
-                renewed.add(row.trace_id)
-
-    async def _bring_late(self, row: Claimed, answer: Answer) -> None:
-        """A row that Opik was away for too long to take under its own id."""
-        if row.kind == "trace":
-            await self._settle([row], await self._door.patch(row))
-            return
-        if row.kind == "span":
+        # They may refer to what is about to get another id.
+        await self._put_back(young, 0, tried=False, reason=None)
+        missing = []
+        for row in refused:
+            if row.kind == "trace" or (row.doubtful and not await self._lacks(row)):
+                await self._settle([row], await self._door.patch(row))
+            else:
+                missing.append(row)
+        if missing:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
-                renewed = await renew_span_ids(conn, row.trace_id, datetime.now(UTC))
-            log.warning("late_spans_renewed", trace_id=str(row.trace_id), spans=renewed)
-            return
-        await self._set_aside(row, answer.reason)
+                renewed = await renew_span_ids(conn, missing, datetime.now(UTC))
+            log.warning("late_spans_renewed", spans=renewed, reason=answer.reason)
+
+    async def _lacks(self, row: Claimed) -> bool:
+        return await self._door.lacks(row.kind, str(row.wire_id), ended=False)
 
 
 _CURE = "check OPIK_URL_OVERRIDE, OPIK_API_KEY and OPIK_WORKSPACE; nothing is lost meanwhile"
