@@ -11,6 +11,7 @@ from tracing.context import Root
 from tracing.ids import born_at
 from tracing.rows import Connection, as_json, error_info, without_none
 from tracing.text import chosen
+from tracing.totals import TOTALS
 
 
 class RunEnd(BaseModel):
@@ -34,17 +35,10 @@ class RunEnd(BaseModel):
 
 # $1 trace id, $2 project, $3 ended at, $4 what a trace that nobody opened is made of, $5 the end,
 # $6 its metadata, $7 the end of spans that never ended.
-CLOSE = """
+CLOSE = f"""
 WITH base AS (
     SELECT coalesce((SELECT payload FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text),
         $4::text::jsonb) AS payload
-), spans AS (
-    SELECT sum((payload -> 'usage' ->> 'prompt_tokens')::bigint) AS prompt_tokens,
-        sum((payload -> 'usage' ->> 'completion_tokens')::bigint) AS completion_tokens,
-        sum((payload -> 'usage' ->> 'total_tokens')::bigint) AS total_tokens,
-        sum((payload ->> 'total_estimated_cost')::numeric) AS cost_usd,
-        count(*) FILTER (WHERE payload ? 'error_info' OR finality = 0) AS errors
-    FROM trace_outbox WHERE trace_id = $1 AND kind = 'span'
 ), left_open AS (
     SELECT kind, id FROM trace_outbox
     WHERE trace_id = $1 AND kind = 'span' AND finality = 0 ORDER BY id FOR UPDATE
@@ -53,22 +47,23 @@ WITH base AS (
         event_time = greatest(clock_timestamp(), o.event_time + interval '1 microsecond'),
         next_try_at = now(), state = 'pending', attempts = 0, error = NULL
     FROM left_open WHERE (o.kind, o.id) = (left_open.kind, left_open.id)
+    RETURNING 1
 ), facts AS (
-    SELECT jsonb_strip_nulls(jsonb_build_object(
-        'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens,
-        'total_tokens', total_tokens, 'cost_usd', cost_usd, 'errors', errors,
+    SELECT summed.totals || jsonb_strip_nulls(jsonb_build_object(
         'scores_logged', (SELECT count(*) FROM trace_outbox WHERE trace_id = $1 AND kind = 'score'),
         'duration_ms', (1000 * extract(epoch FROM $3::timestamptz
             - (base.payload ->> 'start_time')::timestamptz))::bigint)) AS totals
-    FROM spans, base
+    FROM ({TOTALS}) AS summed, base
 ), closed AS (
     INSERT INTO trace_outbox AS o
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
     SELECT 'trace', $1::uuid::text, $1, $2, (base.payload - 'error_info') || $5::text::jsonb
-        || jsonb_build_object('metadata',
-            coalesce(base.payload -> 'metadata', '{}') || $6::text::jsonb || totals),
+        || jsonb_build_object('metadata', coalesce(base.payload -> 'metadata', '{{}}')
+            - ARRAY['cost_usd', 'calls_without_cost'] || $6::text::jsonb || totals),
         clock_timestamp(), 2, now()
     FROM base, facts
+    -- Spans before their trace: the order of every writer, so that no two wait in a circle.
+    WHERE (SELECT count(*) FROM ended) >= 0
     ON CONFLICT (kind, id) DO UPDATE SET payload = excluded.payload, finality = 2,
         event_time = greatest(excluded.event_time, o.event_time + interval '1 microsecond'),
         next_try_at = now(), state = 'pending', attempts = 0, error = NULL
@@ -77,7 +72,7 @@ WITH base AS (
     RETURNING id
 )
 SELECT pg_notify('trace_outbox', '') FROM closed
-"""
+"""  # noqa: S608 - constants
 
 
 async def close_trace(
@@ -89,7 +84,8 @@ async def close_trace(
 ) -> None:
     """End a trace with its totals, and every span of it that never ended.
 
-    Tokens, cost and errors are summed over the spans in the outbox, failed attempts included.
+    Tokens, cost and errors are summed over its spans, failed attempts included; what is written
+    after the end is added then.
     """
     await conn.fetchval(
         CLOSE,

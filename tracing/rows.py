@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from tracing.text import chosen
+from tracing.totals import RENEW_TOTALS
 
 Kind = Literal["trace", "span", "score"]
 # A payload above this is cut: Opik takes 4 MB batches from us, and one row must never fill one.
@@ -77,15 +78,21 @@ WITH incoming AS (
         AND excluded.finality <> 1 AND excluded.event_time >= o.event_time)
     RETURNING next_try_at
 )
-SELECT pg_notify('trace_outbox', '')
-WHERE EXISTS (SELECT FROM written WHERE next_try_at <= now())
+SELECT (SELECT array_agg(s.trace_id) FROM (SELECT DISTINCT trace_id FROM incoming
+        WHERE kind = 'span' AND finality > 0) AS s
+    WHERE (SELECT t.finality FROM trace_outbox t
+        WHERE t.kind = 'trace' AND t.id = s.trace_id::text) = 2) AS ended,
+    (SELECT pg_notify('trace_outbox', '')
+        WHERE EXISTS (SELECT FROM written WHERE next_try_at <= now())) AS told
 """
 
 
 async def write(conn: Connection, rows: Sequence[Row]) -> None:
     """Put rows into the outbox, in the caller's transaction."""
     if rows:
-        await conn.fetchval(WRITE, as_json([vars(row) for row in rows]))
+        ended = await conn.fetchval(WRITE, as_json([vars(row) for row in rows]))
+        for trace_id in ended or ():
+            await conn.execute(RENEW_TOTALS, trace_id)
 
 
 def as_json(value: object) -> str:

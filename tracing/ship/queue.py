@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tracing.ids import uuid7
 from tracing.rows import Connection, Kind
+from tracing.totals import FORGET
 
 
 class Pool(Protocol):
@@ -169,27 +170,23 @@ async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
 async def resend_window(conn: Connection, since: datetime, until: datetime) -> int:
     """Make everything that was sent in a span of time pending again; says how many."""
     rows = await conn.fetch(
-        AGAIN.format(which="state = 'sent' AND sent_at > $1 AND sent_at <= $2"), since, until
+        AGAIN.format(
+            which="state = 'sent' AND kind IN ('trace', 'span', 'score')"
+            " AND sent_at > $1 AND sent_at <= $2"
+        ),
+        since,
+        until,
     )
     return len(rows)
 
 
 async def forget(conn: Connection, *, older_than: timedelta, at_most: int = 50_000) -> int:
-    """Delete rows sent long ago, but nothing of a trace that is still open; says how many."""
-    rows = await conn.fetch(
-        """
-        DELETE FROM trace_outbox WHERE (kind, id) IN (
-            SELECT kind, id FROM trace_outbox o
-            WHERE state = 'sent' AND sent_at < now() - $1::interval
-                AND NOT EXISTS (SELECT FROM trace_outbox t WHERE t.kind = 'trace'
-                    AND t.id = o.trace_id::text AND t.finality = 0)
-            LIMIT $2 FOR UPDATE SKIP LOCKED)
-        RETURNING 1
-        """,
-        older_than,
-        at_most,
-    )
-    return len(rows)
+    """Delete spans and scores sent long ago, but nothing of an open trace; says how many.
+
+    A trace's own row stays: a later score needs its project, and a run that is reset its content.
+    """
+    gone: int = await conn.fetchval(FORGET, older_than, at_most)
+    return gone
 
 
 async def store_project(conn: Connection, name: str, project_id: UUID) -> None:
