@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from pydantic_core import to_jsonable_python
 from temporalio import activity, client, worker, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -21,6 +20,7 @@ from tracing.context import (
     of_activity,
     to_headers,
 )
+from tracing.text import as_plain
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _status_of(result: object) -> str:
 
 
 def _as_object(result: object) -> dict[str, Any] | None:
-    plain = to_jsonable_python(result)
+    plain = as_plain(result)
     if plain is None or isinstance(plain, dict):
         return plain
     return {"value": plain}

@@ -76,8 +76,10 @@ async def put_scores(
     *,
     at: datetime | None = None,
 ) -> None:
-    """Scores of a trace. They are sent after it, into its own project whatever `project` says."""
-    event_time = at or datetime.now(UTC)
+    """Scores of a trace. They are sent after it, into its own project whatever `project` says.
+
+    `at` orders them when they may be written twice or late; without it the last one written wins.
+    """
     await write(
         conn,
         [
@@ -93,7 +95,7 @@ async def put_scores(
                     reason=chosen().sentence(score.reason),
                     source="sdk",
                 ),
-                event_time=event_time,
+                event_time=at,
             )
             for score in scores
         ],
@@ -105,8 +107,8 @@ async def backlog(conn: Connection) -> Backlog:
     row = await conn.fetchrow(
         """
         SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
-            coalesce(extract(epoch FROM now() - min(event_time) FILTER (WHERE state = 'pending'
-                AND next_try_at - interval '2 seconds' <= now())), 0)::float AS oldest_age_s,
+            coalesce(extract(epoch FROM now() - min(greatest(event_time, created_at))
+                FILTER (WHERE state = 'pending')), 0)::float AS oldest_age_s,
             count(*) FILTER (WHERE state = 'dead') AS dead,
             count(*) FILTER (WHERE kind = 'trace' AND finality = 0) AS open
         FROM trace_outbox WHERE state IN ('pending', 'dead') OR finality = 0

@@ -8,9 +8,9 @@ from enum import IntEnum
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_json
 
-from tracing.text import chosen
+from tracing.text import as_plain, chosen
 from tracing.totals import RENEW_TOTALS
 
 Kind = Literal["trace", "span", "score"]
@@ -37,14 +37,17 @@ class Finality(IntEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One row for Opik. `wait_s` holds an open row back, so that what ends soon is sent once."""
+    """One row for Opik. `wait_s` holds an open row back, so that what ends soon is sent once.
+
+    Without an event time it is the moment of writing, by the clock that all writers share.
+    """
 
     kind: Kind
     id: str
     trace_id: UUID
     project: str
     payload: dict[str, object]
-    event_time: datetime
+    event_time: datetime | None
     finality: Finality = Finality.ENDED
     wait_s: float = 0
 
@@ -58,8 +61,8 @@ WITH incoming AS (
 ), written AS (
     INSERT INTO trace_outbox AS o
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
-    SELECT kind, id, trace_id, of_project, payload, event_time, finality,
-        now() + wait_s * interval '1 second'
+    SELECT kind, id, trace_id, of_project, payload, coalesce(event_time, clock_timestamp()),
+        finality, now() + wait_s * interval '1 second'
     FROM incoming ORDER BY kind, id
     ON CONFLICT (kind, id) DO UPDATE SET
         payload = CASE
@@ -96,13 +99,15 @@ async def write(conn: Connection, rows: Sequence[Row]) -> None:
 
 
 def as_json(value: object) -> str:
-    """JSON that PostgreSQL takes: no NUL, no lone surrogate, no payload beyond the limit."""
+    """JSON that PostgreSQL takes: no NaN, NUL or lone surrogate, no payload beyond the limit."""
     try:
-        text = to_json(value).decode()
+        text = to_json(
+            value, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True
+        ).decode()
     except (PydanticSerializationError, UnicodeEncodeError):
-        text = to_json(_cleaned(value)).decode()
+        text = to_json(_cleaned(as_plain(value))).decode()
     if len(text) > LARGEST_PAYLOAD:
-        text = to_json(_cut(to_jsonable_python(_cleaned(value)))).decode()
+        text = to_json(_cut(_cleaned(as_plain(value)))).decode()
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 

@@ -12,7 +12,7 @@ from temporalio import activity
 
 from tracing.children import ChildSpan, SpanType, Usage, child_fields
 from tracing.context import TraceContext, current
-from tracing.ids import uuid7
+from tracing.ids import born_at, uuid7
 from tracing.rows import Connection, Finality, Row, error_info, without_none, write
 from tracing.text import chosen
 
@@ -123,7 +123,7 @@ class StageTrace:
             rows += self._lost_attempts(now)
             rows.append(self._attempt_row(now, Finality.OPEN))
         if self._context.root:
-            rows.append(self._root_row(now))
+            rows.append(self._root_row())
         await write(conn, rows)
 
     async def finish(self, conn: Connection, output: object = None) -> None:
@@ -135,7 +135,7 @@ class StageTrace:
             rows += self._lost_attempts(now)
             rows.append(self._attempt_row(now, Finality.ENDED, end_time=now))
         if self._context.root:
-            rows.append(self._root_row(now))
+            rows.append(self._root_row())
         await write(conn, rows + self._child_rows(now, of_attempts=self.attempt > 1))
 
     async def fail(
@@ -153,7 +153,7 @@ class StageTrace:
             rows += self._lost_attempts(now)
             rows.append(self._attempt_row(now, Finality.ENDED, **ending))
         if self._context.root:
-            rows.append(self._root_row(now))
+            rows.append(self._root_row())
         await write(conn, rows + self._child_rows(now, of_attempts, (error_type, message)))
 
     def _attempt_id(self, attempt: int) -> UUID:
@@ -226,7 +226,7 @@ class StageTrace:
             for span in self._children
         ]
 
-    def _root_row(self, now: datetime) -> Row:
+    def _root_row(self) -> Row:
         """The opening of a trace whose run came without a header."""
         context, root = self._context, self._context.root
         assert root is not None  # noqa: S101 - callers asked
@@ -240,8 +240,10 @@ class StageTrace:
             source="sdk",
         )
         identity = str(context.trace_id)
+        # Older than any opening, which knows more.
+        born = born_at(context.trace_id)
         return Row(
-            "trace", identity, context.trace_id, context.project, payload, now, Finality.OPEN
+            "trace", identity, context.trace_id, context.project, payload, born, Finality.OPEN
         )
 
     def _row(

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
@@ -50,6 +50,21 @@ PLAIN_METADATA = frozenset(
 )
 
 
+# An error may quote all of what it met; more than this of it helps nobody.
+LONGEST_SENTENCE = 20_000
+
+
+def as_plain(value: object, *, exclude_none: bool = False) -> Any:
+    """What JSON knows of a value, whatever it is: a trace never fails the run that it tells of."""
+    return to_jsonable_python(
+        value,
+        exclude_none=exclude_none,
+        inf_nan_mode="strings",
+        bytes_mode="base64",
+        serialize_unknown=True,
+    )
+
+
 @dataclass(frozen=True)
 class TraceText:
     """full: as it is · redacted: every text as its length and hash · none: no text at all.
@@ -67,7 +82,7 @@ class TraceText:
         if self.mode == "full" and isinstance(value, dict | list | str):
             return value
         # Unset fields of a model say nothing, and they would be most of a row.
-        plain = to_jsonable_python(value, exclude_none=True)
+        plain = as_plain(value, exclude_none=True)
         plain = plain if self.mode == "full" else self._masked(plain)
         return plain if isinstance(plain, dict | list | str) else {"value": plain}
 
@@ -75,13 +90,16 @@ class TraceText:
         """Metadata: what is known to be no personal text stays."""
         if self.mode == "full":
             return dict(metadata or {})
-        plain: dict[str, object] = to_jsonable_python(dict(metadata or {}))
+        plain: dict[str, object] = as_plain(dict(metadata or {}))
         return {k: v if k in PLAIN_METADATA else self._fact(v) for k, v in plain.items()}
 
     def sentence(self, text: str | None) -> str | None:
         """An error message or a reason."""
-        if text is None or self.mode == "full":
-            return text
+        if text is None:
+            return None
+        if self.mode == "full":
+            cut = f"… ({len(text)} characters)"
+            return text if len(text) <= LONGEST_SENTENCE else text[:LONGEST_SENTENCE] + cut
         return None if self.mode == "none" else self._digest(text)
 
     def _fact(self, value: object) -> object:

@@ -1,19 +1,22 @@
 """What the outbox keeps: the surest and newest row of each, in the right project, without harm."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from db.pool import Pool
 from tests.tracing.conftest import Runner, trace_of
 from tests.tracing.sample import Step, Story, sample_worker
 from tracing.closing import RunEnd, close_lost, close_trace
-from tracing.context import TraceContext
+from tracing.context import Root, TraceContext
 from tracing.ids import new_trace_id, uuid7
 from tracing.outbox import Score, backlog, open_trace, put_scores
 from tracing.rows import Finality, Row, write
+from tracing.spans import StageTrace
 
 pytestmark = pytest.mark.stack
 
@@ -169,3 +172,49 @@ async def test_no_personal_text_anywhere_and_the_same_tree(
     calls = [row for row in rows if row.get("type") == "llm"]
     assert sum(call["usage"]["total_tokens"] for call in calls) == 250
     assert {UUID(call["trace_id"]) for call in calls} == {UUID(trace_of(handle))}
+
+
+async def test_the_last_score_wins_whatever_the_clocks_of_its_writers_say(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = await _open(pool)
+
+    class Ahead(datetime):
+        """The clock of a machine that is five minutes ahead."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(minutes=5)
+
+    rating = "user_feedback.rating"
+    async with pool.acquire() as conn:
+        with monkeypatch.context() as patch:
+            patch.setattr("tracing.outbox.datetime", Ahead)
+            await put_scores(conn, context.trace_id, "p", [Score(name=rating, value=1)])
+        await put_scores(conn, context.trace_id, "p", [Score(name=rating, value=5)])
+        stored = await conn.fetchval("SELECT payload FROM trace_outbox WHERE kind = 'score'")
+    assert stored["value"] == 5
+
+
+async def test_the_backlogs_age_is_told_while_opik_is_away(pool: Pool) -> None:
+    await _open(pool)
+    async with pool.acquire() as conn:
+        await conn.execute(
+            "UPDATE trace_outbox SET event_time = now() - interval '1 hour',"
+            " created_at = now() - interval '1 hour', attempts = 3,"
+            " next_try_at = now() + interval '30 seconds'"
+        )
+        assert (await backlog(conn)).oldest_age_s > 3500
+
+
+async def test_what_a_run_without_header_knows_of_its_trace_replaces_nothing(
+    pool: Pool,
+) -> None:
+    context = await _open(pool)
+    info = replace(ActivityEnvironment.default_info(), scheduled_time=NOW, started_time=NOW)
+    root = Root(name="ByHand", workflow_id="w", run_id="r", started_at=NOW)
+    stage = StageTrace("s", context.model_copy(update={"root": root}), info, None, None)
+    async with pool.acquire() as conn:
+        await stage.open(conn)
+        stored = await conn.fetchval("SELECT payload FROM trace_outbox WHERE kind = 'trace'")
+    assert (stored["name"], stored["metadata"]) == ("t", {"kind": "x"})
