@@ -15,7 +15,7 @@ from tests.tracing.shipping import QUICK, arrived, become, counts, make_trace, s
 from tracing.closing import RunEnd, close_trace
 from tracing.context import TraceContext
 from tracing.ids import new_trace_id, uuid7
-from tracing.outbox import backlog, open_trace
+from tracing.outbox import Score, backlog, open_trace, put_scores
 from tracing.rows import Finality, Row, write
 from tracing.ship.door import Door
 from tracing.ship.housekeeping import read_back
@@ -187,3 +187,95 @@ async def test_a_backlog_is_shipped_fast(
     record_property("spans_per_second", round(5000 / took))
     with capsys.disabled():
         sys.stdout.write(f"\n{5000 / took:.0f} spans/s, {burnt * 200:.1f} ms CPU a thousand\n")
+
+
+async def test_a_route_that_fails_does_not_hold_up_the_others(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    trace_id = await make_trace(pool, 5)
+    await Shipper(pool, door, QUICK).drain()
+    await opik_receiver.fault(kind="503", path="traces/batch")
+    async with pool.acquire() as conn:
+        for _ in range(10):
+            context = TraceContext(trace_id=new_trace_id(NOW), project="shipping")
+            await open_trace(conn, context, name="t", started_at=NOW)
+        score = Score(name="user_feedback.rating", value=5)
+        await put_scores(conn, trace_id, "shipping", [score])
+    # Traces that wait are always due: batches of one, and each comes back at once.
+    pace = replace(QUICK, batch_rows=1, first_wait_s=0.01, longest_wait_s=0.01)
+    async with shipping(pool, door, pace):
+        await opik_receiver.wait(trace_id=str(trace_id), scores=2, timeout=10)
+
+
+async def test_an_endless_stream_of_one_kind_leaves_room_for_the_others(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    for _ in range(6):
+        await make_trace(pool, 1)
+    await opik_receiver.http.delete("/control/requests")
+    await Shipper(pool, door, replace(QUICK, batch_rows=1)).drain()
+    seen = (await opik_receiver.http.get("/control/requests")).json()["recent"]
+    assert {"/v1/private/spans/batch", "/v1/private/traces/batch"} <= {
+        request["path"] for request in seen[:3]
+    }
+
+
+async def test_a_server_that_was_down_for_long_makes_no_row_guilty(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    await opik_receiver.fault(kind="500", path="batch|feedback", count=40)
+    trace_id = await make_trace(pool, 20)
+    pace = replace(QUICK, suspicious_after=1, row_tries=3, longest_wait_s=0.01)
+    async with shipping(pool, door, pace):
+        await arrived(opik_receiver, trace_id, 20)
+    assert await counts(pool) == {"sent": 22}
+
+
+async def test_several_rows_that_make_the_server_fail_are_found_and_the_rest_passes(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    for n in range(0, 60, 6):
+        await opik_receiver.fault(kind="poison", match=f"span {n}", status=500)
+    trace_id = await make_trace(pool, 60)
+    pace = replace(QUICK, suspicious_after=1, row_tries=3, longest_wait_s=0.05)
+    async with shipping(pool, door, pace):
+        await arrived(opik_receiver, trace_id, 50)
+        await become(pool, "count(*) FILTER (WHERE state = 'dead') = 10")
+
+
+async def test_a_dead_server_is_not_asked_row_by_row(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    trace_id = await make_trace(pool, 200)
+    shipper = Shipper(pool, door, replace(QUICK, suspicious_after=0))
+    await opik_receiver.fault(kind="500", path="spans/batch")
+    await opik_receiver.http.delete("/control/requests")
+    await shipper.drain()
+    seen = (await opik_receiver.http.get("/control/requests")).json()["routes"]
+    assert seen["POST /v1/private/spans/batch"]["500"] < 20
+    await opik_receiver.reset()
+    async with shipping(pool, door):
+        await arrived(opik_receiver, trace_id, 200)
+
+
+async def test_batches_are_measured_in_bytes(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    trace_id = new_trace_id(NOW)
+    rows = []
+    for n in range(4):
+        identity = uuid7(NOW, f"{trace_id}{n}")
+        payload: dict[str, object] = {
+            "id": str(identity),
+            "trace_id": str(trace_id),
+            "name": "large",
+            "start_time": NOW,
+            "output": {"text": "目" * 50_000},
+        }
+        rows.append(Row("span", str(identity), trace_id, "shipping", payload, NOW))
+    async with pool.acquire() as conn:
+        await write(conn, rows)
+    await opik_receiver.http.delete("/control/requests")
+    await Shipper(pool, door, replace(QUICK, batch_bytes=200_000)).drain()
+    seen = (await opik_receiver.http.get("/control/requests")).json()
+    assert seen["routes"]["POST /v1/private/spans/batch"] == {"204": 4}

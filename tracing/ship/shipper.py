@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,8 @@ class Pace:
     row_tries: int = 10
     # After this many failures of a batch it is looked at in halves.
     suspicious_after: int = 3
+    # So few rows are looked at one by one even if none of them is taken, when others were lately.
+    few_rows: int = 16
     # Rows become due by time too; and what is said in a burst goes in one batch.
     look_every_s: float = 0.5
     gather_s: float = 0.05
@@ -59,6 +62,8 @@ class Shipper:
         self._failures = 0
         self._held: list[Claimed] = []
         self._last_success = float("-inf")
+        self._alive_since = 0.0
+        self._kinds = deque(KINDS)
 
     def wake(self) -> None:
         """There is something to send."""
@@ -109,10 +114,12 @@ class Shipper:
         self._woken.clear()
 
     async def _claim(self) -> list[Claimed]:
-        """Traces first, then spans, then scores."""
+        """Traces, spans and scores in turn, so that none of them waits for the end of another."""
         pace = self._pace
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
-            for kind in KINDS:
+            for _ in KINDS:
+                kind = self._kinds[0]
+                self._kinds.rotate(-1)
                 rows = await claim(
                     conn,
                     kind,
@@ -125,6 +132,8 @@ class Shipper:
         return []
 
     async def _deliver(self, rows: Sequence[Claimed]) -> None:
+        lately = self._pace.lease_s if len(rows) <= self._pace.few_rows else 0
+        self._alive_since = time.monotonic() - lately
         for row in filter(needs_patch, rows):
             await self._send([row])
         fresh = [row for row in rows if not needs_patch(row)]
@@ -135,10 +144,13 @@ class Shipper:
         if self._wait_s:
             await self._put_back(rows, self._wait_s, tried=False, reason=None)
             return
-        if needs_patch(rows[0]):
-            await self._settle(rows, await self._door.patch(rows[0]))
-        else:
-            await self._settle(rows, await self._door.send(rows[0].kind, rows))
+        await self._settle(rows, await self._request(rows))
+
+    async def _request(self, rows: Sequence[Claimed]) -> Answer:
+        # Of several rows none needed it a moment ago.
+        if len(rows) == 1 and needs_patch(rows[0]):
+            return await self._door.patch(rows[0])
+        return await self._door.send(rows[0].kind, rows)
 
     async def _settle(self, rows: Sequence[Claimed], answer: Answer) -> None:
         match answer.verdict:
@@ -161,26 +173,33 @@ class Shipper:
         return max(row.attempts for row in rows) >= self._pace.suspicious_after
 
     async def _probe(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """A batch that meets 500 again and again: is it the server, or one row in it?"""
+        """A batch that meets 500 again and again: is it the server, or some rows in it?
+
+        It goes down to one row; if even that is refused and nothing else was taken, it is the
+        server, and the rest is left alone.
+        """
         if len(rows) == 1:
-            alive = time.monotonic() - self._last_success < self._pace.lease_s
-            if alive and rows[0].attempts + 1 >= self._pace.row_tries:
-                await self._set_aside(rows[0], answer.reason)
-            elif alive:
-                wait_s = min(2.0 ** rows[0].attempts, self._pace.longest_wait_s)
-                await self._put_back(rows, wait_s, tried=True, reason=answer.reason)
+            await self._alone(rows[0], answer)
+            return
+        for half in _halves(rows):
+            if self._wait_s:
+                await self._put_back(half, self._wait_s, tried=False, reason=answer.reason)
+                continue
+            each = await self._request(half)
+            if each.status == 500:
+                await self._probe(half, each)
             else:
-                await self._come_again(rows, answer)
-            return
-        halves = _halves(rows)
-        answers = [await self._door.send(half[0].kind, half) for half in halves]
-        if not any(each.verdict == "sent" for each in answers):
-            await self._come_again(rows, answer)
-            return
-        for half, each in sorted(
-            zip(halves, answers, strict=True), key=lambda pair: pair[1].verdict != "sent"
-        ):
-            await self._settle(half, each)
+                await self._settle(half, each)
+
+    async def _alone(self, row: Claimed, answer: Answer) -> None:
+        """A row that meets 500 by itself."""
+        if self._last_success < self._alive_since:
+            await self._come_again([row], answer)
+        elif row.attempts + 1 >= self._pace.row_tries:
+            await self._set_aside(row, answer.reason)
+        else:
+            wait_s = min(2.0**row.attempts, self._pace.longest_wait_s)
+            await self._put_back([row], wait_s, tried=True, reason=answer.reason)
 
     async def _come_again(self, rows: Sequence[Claimed], answer: Answer) -> None:
         """The whole lane waits: as long as told, or longer each time."""
@@ -192,7 +211,8 @@ class Shipper:
             log.warning(
                 "opik_away", status=answer.status, reason=answer.reason, wait_s=self._wait_s
             )
-        tried = answer.status == 500
+        # What is suspicious already is judged alone; a server that is down makes nobody guilty.
+        tried = answer.status == 500 and not self._is_suspicious(rows)
         await self._put_back(rows, self._wait_s, tried=tried, reason=answer.reason)
 
     def _back_off(self, told_s: float | None) -> None:
@@ -255,9 +275,10 @@ def _batches(rows: Sequence[Claimed], limit: int) -> list[list[Claimed]]:
     batches: list[list[Claimed]] = []
     size = 0
     for row in rows:
-        size += len(row.wire)
+        own = len(row.wire.encode())
+        size += own
         if not batches or size > limit:
             batches.append([])
-            size = len(row.wire)
+            size = own
         batches[-1].append(row)
     return batches
