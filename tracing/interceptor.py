@@ -133,9 +133,13 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         await self._close(self._end(_status_of(result), result=_as_object(result)))
         return result
 
+    def is_untraced(self) -> bool:
+        """Whether the run's end is not the end of a trace."""
+        return workflow.info().workflow_type in self._options.untraced
+
     def _ends_the_trace(self) -> bool:
         info = workflow.info()
-        if info.workflow_type in self._options.untraced:
+        if self.is_untraced():
             return False
         # Continue-as-new and reset keep the id; a child workflow has another one.
         owner = self.context.owner
@@ -151,7 +155,8 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
                 started_at=info.workflow_start_time,
             ),
             namespace=info.namespace,
-            first_run_id=info.first_execution_run_id,
+            # The runs of a cron job follow each other in one chain, but they are not one run.
+            first_run_id=info.run_id if info.cron_schedule else info.first_execution_run_id,
             project=self._options.project,
             environment=self._options.environment,
         )
@@ -222,8 +227,10 @@ class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
     async def start_child_workflow(
         self, input: worker.StartChildWorkflowInput
     ) -> workflow.ChildWorkflowHandle[Any, Any]:
-        # A child's stages stand in its parent's trace, which stays the parent's to end.
-        input.headers = to_headers(self._inbound.context, input.headers)
+        # A child's stages stand in its parent's trace, which stays the parent's to end; an untraced
+        # parent would never do it, so its child has a trace of its own.
+        if not self._inbound.is_untraced():
+            input.headers = to_headers(self._inbound.context, input.headers)
         return await super().start_child_workflow(input)
 
     def continue_as_new(self, input: worker.ContinueAsNewInput) -> NoReturn:

@@ -86,3 +86,11 @@ async def become(pool: Pool, query: str) -> None:
     async with pool.acquire() as conn, asyncio.timeout(20):
         while not await conn.fetchval(f"SELECT {query} FROM trace_outbox"):  # noqa: S608, ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def waiting(pool: Pool) -> None:
+    """Until somebody waits for a lock."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    async with pool.acquire() as conn, asyncio.timeout(10):
+        while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
+            await asyncio.sleep(0.02)

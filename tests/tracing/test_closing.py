@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from db.pool import Pool
+from tests.tracing.shipping import waiting
 from tracing.closing import RunEnd, close_trace
 from tracing.context import TraceContext
 from tracing.ids import new_trace_id, uuid7
@@ -122,14 +123,6 @@ async def test_ending_and_a_late_stage_never_wait_for_each_other_in_a_circle(mad
     finally:
         for conn in (first, blocker):
             await made.pool.release(conn)
-
-
-async def waiting(pool: Pool) -> None:
-    """Until somebody waits for a lock."""
-    asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    async with pool.acquire() as conn, asyncio.timeout(10):
-        while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
-            await asyncio.sleep(0.02)
 
 
 async def _forget_all(pool: Pool) -> None:

@@ -1,0 +1,251 @@
+"""Runs that end in unusual ways, each with one trace that ends as they did."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.workflow import ParentClosePolicy
+
+from db.pool import Pool
+from tests.tracing.conftest import Runner, dump
+from tests.tracing.sample import PROJECT, Outcome, SampleActivities, SampleWorkflow, Step, Story
+from tests.tracing.shipping import waiting
+from tracing.plugin import TracingPlugin
+
+pytestmark = pytest.mark.stack
+
+
+@workflow.defn
+class Housekeeping:
+    """Untraced; what it starts is traced."""
+
+    @workflow.run
+    async def run(self, story: Story) -> None:
+        """One child."""
+        await workflow.execute_child_workflow(SampleWorkflow.run, story)
+
+
+@workflow.defn
+class SecondTime:
+    """Fails once."""
+
+    @workflow.run
+    async def run(self, story: Story) -> Outcome:
+        """Succeeds in the second attempt of the run."""
+        await step(story.steps[0])
+        if workflow.info().attempt == 1:
+            raise ApplicationError("not yet", type="NOT_YET")
+        return Outcome()
+
+
+@workflow.defn
+class Abandons:
+    """Ends before its child."""
+
+    @workflow.run
+    async def run(self, story: Story) -> Outcome:
+        """The child goes on."""
+        await workflow.start_child_workflow(
+            SampleWorkflow.run,
+            story,
+            id=f"{workflow.info().workflow_id}-child",
+            parent_close_policy=ParentClosePolicy.ABANDON,
+        )
+        return Outcome()
+
+
+@workflow.defn
+class Mistaken:
+    """Has a mistake in it until it is mended."""
+
+    mended = False
+
+    @workflow.run
+    async def run(self, story: Story) -> Outcome:
+        """Fails in its task."""
+        await step(story.steps[0])
+        if not self.mended:
+            raise KeyError("a mistake")
+        return Outcome()
+
+
+@workflow.defn
+class Strange:
+    """Returns what JSON does not know."""
+
+    @workflow.run
+    async def run(self, story: Story) -> bytes:
+        """Bytes that are no text."""
+        await step(story.steps[0])
+        return b"\xff\x00"
+
+
+@workflow.defn
+class Ticking:
+    """A cron job."""
+
+    @workflow.run
+    async def run(self, story: Story) -> Outcome:
+        """One step."""
+        await step(story.steps[0])
+        return Outcome()
+
+
+async def step(told: Step) -> None:
+    """One stage."""
+    await workflow.execute_activity_method(
+        SampleActivities.step, told, start_to_close_timeout=timedelta(seconds=30)
+    )
+
+
+STORY = Story(steps=[Step(name="generation")])
+STAGE = "\n  generation_stage\n    llm_call_generation\n    json_parsing"
+
+
+async def _client(runner: Runner) -> Client:
+    return await Client.connect(
+        runner.client.service_client.config.target_host,
+        data_converter=pydantic_data_converter,
+        plugins=[TracingPlugin(project=PROJECT, untraced=("Housekeeping",))],
+    )
+
+
+def _worker(client: Client, pool: Pool, queue: str) -> Worker:
+    activities = SampleActivities(pool)
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[SampleWorkflow, Housekeeping, SecondTime, Abandons, Mistaken, Strange, Ticking],
+        activities=[activities.step, activities.complete],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+
+
+async def _trees(runner: Runner) -> list[str]:
+    rows = await runner.rows()
+    roots = [row for row in rows if row["_kind"] == "trace"]
+    return [
+        dump([root, *(row for row in rows if row.get("trace_id") == root["id"])]) for root in roots
+    ]
+
+
+async def test_a_child_of_an_untraced_run_has_a_trace_that_ends(runner: Runner) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue):
+        await client.execute_workflow(
+            Housekeeping.run, STORY, id=f"house-{runner.queue}", task_queue=runner.queue
+        )
+    assert await _trees(runner) == [f"SampleWorkflow{STAGE}"]
+
+
+async def test_a_retried_run_is_one_trace_that_ends_as_its_last_attempt(runner: Runner) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue):
+        await client.execute_workflow(
+            SecondTime.run,
+            STORY,
+            id=f"second-{runner.queue}",
+            task_queue=runner.queue,
+            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=10)),
+        )
+    assert await _trees(runner) == [f"SecondTime{STAGE}{STAGE}"]
+    (root,) = [row for row in await runner.rows() if row["_kind"] == "trace"]
+    assert root["metadata"]["status"] == "success"
+
+
+async def test_an_abandoned_child_adds_to_its_parents_trace_after_the_end(runner: Runner) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue):
+        handle = await client.start_workflow(
+            Abandons.run,
+            STORY.model_copy(update={"waits": True}),
+            id=f"abandons-{runner.queue}",
+            task_queue=runner.queue,
+        )
+        await handle.result()
+        child = client.get_workflow_handle(f"{handle.id}-child")
+        await child.signal("go_on")
+        await child.result()
+    assert await _trees(runner) == [f"Abandons{STAGE}"]
+    (root,) = [row for row in await runner.rows() if row["_kind"] == "trace"]
+    assert root["metadata"]["total_tokens"] == 125
+
+
+async def test_a_mistake_that_is_mended_is_no_failure(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue):
+        handle = await client.start_workflow(
+            Mistaken.run, STORY, id=f"mistaken-{runner.queue}", task_queue=runner.queue
+        )
+        async with asyncio.timeout(30):
+            while not await _task_failed(client, handle.id):  # noqa: ASYNC110 - Temporal's
+                await asyncio.sleep(0.05)
+        assert await _trees(runner) == [f"Mistaken …{STAGE}"]
+        monkeypatch.setattr(Mistaken, "mended", True)
+        await handle.result()
+    assert await _trees(runner) == [f"Mistaken{STAGE}"]
+
+
+async def _task_failed(client: Client, identity: str) -> bool:
+    history = await client.get_workflow_handle(identity).fetch_history()
+    return any(e.HasField("workflow_task_failed_event_attributes") for e in history.events)
+
+
+async def test_a_result_that_is_no_json_ends_the_run_too(runner: Runner) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue), asyncio.timeout(20):
+        handle = await client.start_workflow(
+            Strange.run, STORY, id=f"strange-{runner.queue}", task_queue=runner.queue
+        )
+        assert await handle.result() == b"\xff\x00"
+    assert await _trees(runner) == [f"Strange{STAGE}"]
+
+
+async def test_every_run_of_a_cron_job_is_a_trace_of_its_own(runner: Runner) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue):
+        handle = await client.start_workflow(
+            Ticking.run,
+            STORY,
+            id=f"ticking-{runner.queue}",
+            task_queue=runner.queue,
+            cron_schedule="@every 1s",
+        )
+        async with asyncio.timeout(30):
+            while len(await runner.rows()) < 10:  # noqa: ASYNC110 - Temporal's clock
+                await asyncio.sleep(0.1)
+        await handle.terminate()
+    trees = await _trees(runner)
+    assert len(trees) >= 2
+    assert trees[0] == f"Ticking{STAGE}"
+
+
+async def test_a_worker_stopped_while_it_ends_a_trace_leaves_it_to_the_next(
+    runner: Runner,
+) -> None:
+    client = await _client(runner)
+    blocker = await runner.pool.acquire()
+    lock = blocker.transaction()
+    await lock.start()
+    await blocker.execute("LOCK TABLE trace_outbox IN SHARE MODE")
+    handle = await client.start_workflow(
+        SampleWorkflow.run, Story(), id=f"stopped-{runner.queue}", task_queue=runner.queue
+    )
+    async with _worker(client, runner.pool, runner.queue) as first, asyncio.timeout(30):
+        await waiting(runner.pool)
+        stopping = asyncio.create_task(first.shutdown())
+        await asyncio.sleep(0)
+        await lock.rollback()
+        await stopping
+    await runner.pool.release(blocker)
+    async with _worker(client, runner.pool, runner.queue), asyncio.timeout(30):
+        await handle.result()
+    assert await _trees(runner) == ["SampleWorkflow"]
