@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,7 +11,7 @@ from devstack.controls import OpikControl
 from tests.tracing.shipping import QUICK, arrived, become, counts, make_trace
 from tracing.outbox import project_id
 from tracing.ship.door import Door
-from tracing.ship.housekeeping import register_project
+from tracing.ship.housekeeping import read_back, register_project
 from tracing.ship.shipper import Shipper
 
 pytestmark = pytest.mark.stack
@@ -89,3 +89,47 @@ async def test_the_project_is_registered_once_opik_is_there(
     async with pool.acquire() as conn:
         assert await project_id(conn, "a new project") is not None
         assert await project_id(conn, "another") is None
+
+
+async def test_scores_that_the_server_lost_are_noticed_too(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    await opik_receiver.fault(kind="lose", path="feedback")
+    trace_id = await make_trace(pool, 2)
+    await Shipper(pool, door, QUICK).drain()
+    await opik_receiver.reset()
+    async with pool.acquire() as conn:
+        assert await read_back(conn, door, since, until, sample=20) == 4
+    await Shipper(pool, door, QUICK).drain()
+    await arrived(opik_receiver, trace_id, 2)
+    async with pool.acquire() as conn:
+        assert await read_back(conn, door, since, until, sample=20) == 0
+
+
+async def test_lives_through_a_lost_postgresql(
+    pool: Pool, postgres_url: str, opik_receiver: OpikControl
+) -> None:
+    process = await _process(postgres_url, opik_receiver.api_url)
+    try:
+        first = await make_trace(pool, 3)
+        await arrived(opik_receiver, first, 3)
+        async with pool.acquire() as conn:
+            ended = await conn.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'rein %' AND datname = current_database()"
+                " AND pid <> pg_backend_pid()"
+            )
+        assert ended >= 2  # its pool, and its ear
+        second = await make_trace(pool, 3)
+        await arrived(opik_receiver, second, 3)
+        async with pool.acquire() as conn, asyncio.timeout(20):
+            while not await conn.fetchval(  # noqa: ASYNC110 - another process's connection
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'rein listening to trace_outbox'"
+            ):
+                await asyncio.sleep(0.05)
+    finally:
+        process.terminate()
+        assert await process.wait() == 0

@@ -93,22 +93,25 @@ class Door:
             "PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", to_json(fields)
         )
 
-    async def lacks(self, kind: Kind, identity: str, *, ended: bool) -> bool:
+    async def lacks(self, kind: Kind, identity: str, *, ended: bool, score: str = "") -> bool:
         """Whether Opik does not have a row that it took, or only an older version of it.
 
-        Raises ApiError or httpx.HTTPError when it does not say.
+        Of a trace that is gone no score is missed. Raises ApiError or httpx.HTTPError when it
+        does not say.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                if kind == "trace":
-                    end_time = (await self._api.traces.get_trace_by_id(identity)).end_time
-                else:
-                    end_time = (await self._api.spans.get_span_by_id(identity)).end_time
+                if kind == "span":
+                    found = await self._api.spans.get_span_by_id(identity)
+                    return ended and found.end_time is None
+                trace = await self._api.traces.get_trace_by_id(identity)
         except ApiError as error:
             if error.status_code == 404:
-                return True
+                return kind != "score"
             raise
-        return ended and end_time is None
+        if kind == "score":
+            return score not in {each.name for each in trace.feedback_scores or ()}
+        return ended and trace.end_time is None
 
     async def project(self, name: str) -> UUID:
         """The id of a project, made if there is none. Raises ApiError or httpx.HTTPError."""

@@ -73,9 +73,11 @@ async def read_back(
     """
     rows = await conn.fetch(
         """
-        SELECT kind, coalesce(wire_id::text, payload ->> 'id') AS id, finality > 0 AS ended
+        SELECT kind, coalesce(wire_id::text, payload ->> 'id') AS id, finality > 0 AS ended,
+            payload ->> 'name' AS name
         FROM trace_outbox
-        WHERE state = 'sent' AND kind IN ('trace', 'span') AND sent_at > $1 AND sent_at <= $2
+        WHERE state = 'sent' AND kind IN ('trace', 'span', 'score')
+            AND sent_at > $1 AND sent_at <= $2
         ORDER BY random() LIMIT $3
         """,
         since,
@@ -83,7 +85,8 @@ async def read_back(
         sample,
     )
     for row in rows:
-        if await door.lacks(row["kind"], row["id"], ended=row["ended"]):
+        lacks = await door.lacks(row["kind"], row["id"], ended=row["ended"], score=row["name"])
+        if lacks:
             again = await resend_window(conn, since, until)
             log.error("opik_lost_rows", missing=row["id"], sent_again=again)
             return again
