@@ -16,7 +16,8 @@ class TracingPlugin(SimplePlugin):
         environment: Environment of those runs.
         complete: Name of the activity that takes a `RunEnd` and calls `close_trace`; the worker
             must have it. It runs as a local activity: one history event.
-        untraced: Workflow types (housekeeping) whose end is not the end of a trace.
+        untraced: Workflow types (housekeeping) whose end is not the end of a trace; their children
+            have traces of their own.
         text: How much personal text goes to Opik; None leaves what `configure` chose.
         text_key: Keys the hashes of redacted text.
     """

@@ -94,7 +94,7 @@ async def write(conn: Connection, rows: Sequence[Row]) -> None:
     """Put rows into the outbox, in the caller's transaction."""
     if rows:
         ended = await conn.fetchval(WRITE, as_json([vars(row) for row in rows]))
-        for trace_id in ended or ():
+        for trace_id in sorted(ended or ()):
             await conn.execute(RENEW_TOTALS, trace_id)
 
 
