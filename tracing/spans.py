@@ -11,6 +11,7 @@ from uuid import UUID
 from temporalio import activity
 
 from tracing.children import ChildSpan, SpanType, Usage, child_fields
+from tracing.closing import RunEnd, close_trace
 from tracing.context import TraceContext, current
 from tracing.ids import born_at, uuid7
 from tracing.rows import Connection, Finality, Row, error_info, without_none, write
@@ -137,6 +138,7 @@ class StageTrace:
         if self._context.root:
             rows.append(self._root_row())
         await write(conn, rows + self._child_rows(now, of_attempts=self.attempt > 1))
+        await self._end_alone(conn, now, "success", output=output)
 
     async def fail(
         self, conn: Connection, error_type: str, message: str, *, retrying: bool
@@ -155,6 +157,32 @@ class StageTrace:
         if self._context.root:
             rows.append(self._root_row())
         await write(conn, rows + self._child_rows(now, of_attempts, (error_type, message)))
+        if not retrying:
+            await self._end_alone(conn, now, "failed", (error_type, message))
+
+    async def _end_alone(
+        self,
+        conn: Connection,
+        now: datetime,
+        status: str,
+        error: tuple[str, str] | None = None,
+        output: object = None,
+    ) -> None:
+        """End the trace of an activity that no workflow started: nobody else would."""
+        context = self._context
+        if context.root is None or self._info.workflow_id is not None:
+            return
+        error_type, message = error or (None, None)
+        end = RunEnd(
+            trace_id=context.trace_id,
+            project=context.project,
+            status=status,
+            ended_at=now,
+            error_type=error_type,
+            error_message=message,
+            root=context.root,
+        )
+        await close_trace(conn, end, output=output)
 
     def _attempt_id(self, attempt: int) -> UUID:
         return uuid7(self._info.scheduled_time, f"{self._seed}|{attempt}")

@@ -1,11 +1,12 @@
 """Runs that end in unusual ways, each with one trace that ends as they did."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
 from temporalio import workflow
-from temporalio.client import Client
+from temporalio.client import ActivityFailureError, Client
 from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
@@ -249,3 +250,22 @@ async def test_a_worker_stopped_while_it_ends_a_trace_leaves_it_to_the_next(
     async with _worker(client, runner.pool, runner.queue), asyncio.timeout(30):
         await handle.result()
     assert await _trees(runner) == ["SampleWorkflow"]
+
+
+async def test_an_activity_without_a_workflow_ends_its_own_trace(runner: Runner) -> None:
+    client = await _client(runner)
+    async with _worker(client, runner.pool, runner.queue):
+        for told in (Step(name="generation"), Step(name="planning", fails_for_good=True)):
+            with contextlib.suppress(ActivityFailureError):
+                await client.execute_activity_method(
+                    SampleActivities.step,
+                    told,
+                    id=f"{told.name}-{runner.queue}",
+                    task_queue=runner.queue,
+                    start_to_close_timeout=timedelta(seconds=20),
+                )
+    said = "! MODEL_SAID_NO"
+    assert sorted(await _trees(runner)) == [
+        f"step{STAGE}",
+        f"step {said}\n  planning_stage {said}\n    llm_call_planning {said}",
+    ]
