@@ -74,7 +74,7 @@ class Call:
         text = self.query.get(name, "")
         if not text:
             return default
-        if not text.isdigit() or int(text) < 1:
+        if not text.isdecimal() or int(text) < 1:
             raise Refused(400, f"query param {name} must be greater than or equal to 1")
         return min(int(text), most)
 

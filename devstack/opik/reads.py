@@ -63,10 +63,12 @@ def _stream(call: Call, table: Table) -> Reply:
         raise
     if asked.get("last_retrieved_id"):
         where.add("e.id < ?", asked["last_retrieved_id"])
-    limit = min(int(asked.get("limit") or 500), 2000)
+    limit = asked.get("limit") or 500
+    if not isinstance(limit, int) or limit < 1:
+        raise Refused(422, "limit must be greater than or equal to 1")
     db = call.store.read()
     tail = "ORDER BY e.id DESC LIMIT ?"
-    rows = select(db, table, where.sql(), [*where.params, limit], tail)
+    rows = select(db, table, where.sql(), [*where.params, min(limit, 2000)], tail)
     lines = [to_json(doc) + b"\n" for doc in DOCS[table](db, rows)]
     return Reply(200, b"".join(lines), media="application/octet-stream")
 

@@ -8,6 +8,7 @@ from pydantic_core import to_json
 
 from devstack.opik.http import Doc, Refused
 from devstack.opik.rules import BadId, Rules, to_pico, to_us
+from devstack.opik.shapes import SpanShape, TraceShape, check_shape
 from devstack.opik.store import project_id
 
 SPAN_TYPES = ("general", "tool", "llm", "guardrail")
@@ -138,7 +139,8 @@ def span_row(doc: Doc, stamp: Stamp) -> tuple[Any, ...]:
 
 
 def check_trace(doc: Doc, rules: Rules) -> None:
-    """The id rules of a trace being created. Raises Refused(400)."""
+    """The types and the id rules of a trace being created. Raises Refused(400)."""
+    check_shape(TraceShape, doc)
     try:
         rules.check_new(doc.get("id"), "trace")
     except BadId as error:
@@ -146,7 +148,8 @@ def check_trace(doc: Doc, rules: Rules) -> None:
 
 
 def check_span(doc: Doc, rules: Rules) -> None:
-    """The id rules of a span being created: its own id is new, the ids it names are known."""
+    """Types and ids of a span being created: its own id is new, the ids it names are known."""
+    check_shape(SpanShape, doc)
     try:
         rules.check_new(doc.get("id"), "span")
         rules.check_known(doc.get("trace_id"), "trace")

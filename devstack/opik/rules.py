@@ -60,7 +60,10 @@ def score_value(value: object) -> float:
     """A score as the server keeps it: nine decimals. Raises ValueError out of range."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("value must be a number")
-    number = Decimal(str(value))
+    try:
+        number = Decimal(str(value))
+    except ArithmeticError as error:
+        raise ValueError("value must be a number") from error
     if not number.is_finite() or abs(number) > SCORE_LIMIT:
         raise ValueError(f"value must be between -{SCORE_LIMIT} and {SCORE_LIMIT}")
     return float(round(number, 9))

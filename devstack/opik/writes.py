@@ -17,6 +17,7 @@ from devstack.opik.rows import (
     trace_row,
 )
 from devstack.opik.rules import BadId, from_us, new_id, now_us, score_value
+from devstack.opik.shapes import ScoreShape, SpanShape, TraceShape, check_shape
 
 routes = Routes("/v1/private")
 
@@ -122,7 +123,7 @@ def merged(old: Doc, change: Doc) -> Doc:
     """PATCH: only the fields it gives change; tags may also be added or taken away."""
     given = {k: v for k, v in change.items() if v is not None and k not in FIXED | TAG_CHANGES}
     new = {**old, **given}
-    if TAG_CHANGES & change.keys():
+    if any(change.get(name) for name in TAG_CHANGES):
         gone = set(change.get("tags_to_remove") or ())
         tags = [*(new.get("tags") or ()), *(change.get("tags_to_add") or ())]
         new["tags"] = [tag for tag in dict.fromkeys(tags) if tag not in gone]
@@ -148,6 +149,7 @@ def _partial(call: Call, change: Doc, **fixed: object) -> Doc:
 def update_trace(call: Call) -> Reply:
     """Read, merge, rewrite with the server's time; before the create it leaves a partial row."""
     change = call.doc()
+    check_shape(TraceShape, change)
     _known_ids(call, change)
     now = now_us()
     with call.store.write() as db:
@@ -166,8 +168,9 @@ def update_trace(call: Call) -> Reply:
 
 @routes("PATCH", "/spans/{id}")
 def update_span(call: Call) -> Reply:
-    """As for a trace; a span keeps its trace and its parent for good."""
+    """As for a trace; the body repeats the span's trace and parent, which never change."""
     change = call.doc()
+    check_shape(SpanShape, change)
     if change.get("trace_id") is None:
         raise Refused(422, "traceId must not be null")
     _known_ids(call, change, "trace_id", "parent_span_id")
@@ -179,8 +182,8 @@ def update_span(call: Call) -> Reply:
             stamp = Stamp(project_of(db, change, {}), now, now, partial=True)
             db.execute(UPSERT_SPAN, span_row(_partial(call, change, **fixed), stamp))
             return Reply(204)
-        parent = change.get("parent_span_id", old["parent_span_id"])
-        if old["trace_id"] != change["trace_id"] or old["parent_span_id"] != parent:
+        placed = (change["trace_id"], change.get("parent_span_id"))
+        if (old["trace_id"], old["parent_span_id"]) != placed:
             raise Refused(409, "trace_id or parent_span_id does not match the existing span")
         if _other_project(db, old, change):
             raise Refused(409, "Project name and workspace name do not match the existing span")
@@ -190,9 +193,7 @@ def update_span(call: Call) -> Reply:
 
 
 def _other_project(db: sqlite3.Connection, old: sqlite3.Row, change: Doc) -> bool:
-    # A body without any project means the default one only for a row that does not exist yet.
-    if not (change.get("project_name") or change.get("project_id")):
-        return False
+    # A body that names no project means the default one, also for a row that exists.
     return project_of(db, change, {}) != str(old["project_id"])
 
 
@@ -205,6 +206,8 @@ def put_scores(call: Call, entity: str, docs: list[Doc], key: str = "id") -> Rep
     """Upsert by (entity, name); the project is found by name, the entity need not exist."""
     known: dict[str | None, str] = {}
     now = now_us()
+    for doc in docs:
+        check_shape(ScoreShape, doc)
     try:
         for doc in docs if key == "id" else ():
             call.rules.check_known(doc.get("id"), entity)
@@ -263,7 +266,8 @@ def batch_update(call: Call, table: Literal["traces", "spans"]) -> Reply:
         raise Refused(422, "ids size must be between 1 and 1000 and update must not be null")
     if doc.get("merge_tags"):
         rest = {name: value for name, value in change.items() if name != "tags"}
-        change = {**rest, "tags_to_add": change.get("tags")}
+        change = {**rest, "tags_to_add": change.get("tags") or []}
+    check_shape(TraceShape if table == "traces" else SpanShape, change)
     now = now_us()
     row_of, sql = (trace_row, UPSERT_TRACE) if table == "traces" else (span_row, UPSERT_SPAN)
     with call.store.write() as db:

@@ -87,6 +87,11 @@ async def test_window_refuses_old_creates_but_not_old_references(tmp_path: Path)
         assert (await send(opik, "spans", span(new_id(), old))).status_code == 204
         patch = await opik.patch(f"{V1}/traces/{old}", json={"project_name": "rein"})
         assert patch.status_code == 204
+        ahead = str(UUID(int=UUID(new_id()).int + (25 * 3_600_000 << 80)))
+        assert (await send(opik, "traces", trace(ahead))).status_code == 400
+        assert (await send(opik, "spans", span(new_id(), ahead))).status_code == 400
+        late = await opik.patch(f"{V1}/traces/{ahead}", json={"project_name": "rein"})
+        assert late.status_code == 400
 
 
 async def test_newest_row_wins_whole(opik: httpx.AsyncClient) -> None:
@@ -152,6 +157,67 @@ async def test_patch_may_not_move_an_entity(opik: httpx.AsyncClient) -> None:
     other = {"project_name": "rein", "trace_id": new_id()}
     assert moved.status_code == 409
     assert (await opik.patch(f"{V1}/spans/{two}", json=other)).status_code == 409
+    below: Json = {"project_name": "rein", "trace_id": one, "parent_span_id": new_id()}
+    assert (await opik.patch(f"{V1}/spans/{two}", json=below)).status_code == 409
+    assert "parent_span_id" not in await stored(opik, "spans", two)
+
+
+async def test_patch_names_project_and_parent_each_time(opik: httpx.AsyncClient) -> None:
+    one, two, above = new_id(), new_id(), new_id()
+    await send(opik, "traces", trace(one))
+    await send(opik, "spans", span(two, one, parent_span_id=above))
+    # No project is the default project, and no parent is no parent: neither is this entity's.
+    assert (await opik.patch(f"{V1}/traces/{one}", json={"name": "x"})).status_code == 409
+    where: Json = {"project_name": "rein", "trace_id": one}
+    assert (await opik.patch(f"{V1}/spans/{two}", json=where)).status_code == 409
+    whole: Json = {**where, "parent_span_id": above, "name": "x"}
+    assert (await opik.patch(f"{V1}/spans/{two}", json=whole)).status_code == 204
+    assert (await stored(opik, "traces", one))["name"] == "t"
+    assert (await stored(opik, "spans", two))["name"] == "x"
+
+
+WRONG: list[tuple[str, object]] = [
+    ("name", {"a": 1}),
+    ("thread_id", [1]),
+    ("project_name", ["rein"]),
+    ("tags", "local"),
+    ("tags", [1]),
+    ("error_info", "boom"),
+    ("error_info", {"exception_type": "E"}),
+    ("start_time", "soon"),
+    ("usage", [1]),
+    ("usage", {"prompt_tokens": "many"}),
+    ("usage", {"prompt_tokens": 2**31}),
+    ("total_estimated_cost", "cheap"),
+    ("model", ["m"]),
+    ("type", "thought"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+async def test_a_wrong_type_refuses_the_whole_batch(
+    opik: httpx.AsyncClient, name: str, value: object
+) -> None:
+    one, good = new_id(), new_id()
+    answer = await send(opik, "spans", span(good, one), span(new_id(), one, **{name: value}))
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "Unable to process JSON"
+    assert (await opik.get(f"{V1}/spans/{good}")).status_code == 404
+
+
+async def test_a_wrong_type_refuses_a_patch(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    await send(opik, "traces", trace(identity))
+    for change in ({"tags_to_add": "a"}, {"name": [1]}, {"error_info": "boom"}):
+        body = {"project_name": "rein", **change}
+        assert (await opik.patch(f"{V1}/traces/{identity}", json=body)).status_code == 400
+
+
+async def test_null_is_as_if_absent(opik: httpx.AsyncClient) -> None:
+    identity = new_id()
+    nulls = dict.fromkeys(("tags", "error_info", "thread_id", "end_time", "metadata"))
+    await send(opik, "traces", trace(identity, **nulls))
+    assert not nulls.keys() & (await stored(opik, "traces", identity)).keys()
 
 
 async def test_a_batch_holds_one_to_a_thousand(opik: httpx.AsyncClient) -> None:
@@ -159,13 +225,17 @@ async def test_a_batch_holds_one_to_a_thousand(opik: httpx.AsyncClient) -> None:
     assert (await send(opik, "traces", *many)).status_code == 422
     assert (await send(opik, "traces")).status_code == 422
     assert (await send(opik, "traces", *many[:1000])).status_code == 204
+    assert (await send(opik, "spans", *(span(new_id(), new_id()) for _ in many))).status_code == 422
+    scores = [{"id": each["id"], "name": "n", "value": 1, "source": "sdk"} for each in many]
+    put = await opik.put(f"{V1}/traces/feedback-scores", json={"scores": scores})
+    assert put.status_code == 422
 
 
 async def test_scores_upsert_by_name_within_their_project(opik: httpx.AsyncClient) -> None:
     identity = new_id()
     await send(opik, "traces", trace(identity))
 
-    async def score(value: float, project: str = "rein", name: str = "quality") -> int:
+    async def score(value: object, project: str = "rein", name: object = "quality") -> int:
         item = {"id": identity, "project_name": project, "name": name, "value": value}
         body = {"scores": [{**item, "source": "sdk", "reason": "why"}]}
         return (await opik.put(f"{V1}/traces/feedback-scores", json=body)).status_code
@@ -173,6 +243,8 @@ async def test_scores_upsert_by_name_within_their_project(opik: httpx.AsyncClien
     assert [await score(1), await score(8.25), await score(3, "wrong")] == [204, 204, 204]
     assert await score(0.1234567891234, name="nine") == 204
     assert await score(1e12) == 422
+    assert await score("high") == 422
+    assert await score(1, name=["a"]) == 400
     scores = (await stored(opik, "traces", identity))["feedback_scores"]
     assert isinstance(scores, list)
     assert {s["name"]: s["value"] for s in scores} == {"quality": 8.25, "nine": 0.123456789}
