@@ -1,7 +1,7 @@
 """The list of traces as the page shows it: filters, rows, paging."""
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,13 +25,23 @@ DATES: dict[str, tuple[str, int]] = {
     "week": ("Last 7 days", 7 * 86_400),
     "month": ("Last 30 days", 30 * 86_400),
 }
-FIELDS = ("status", "score", "date", "search", "kind", "user", "thread")
+FIELDS = ("status", "score", "date", "search", "kind", "user", "thread", "sort")
 SCORE_OF = (
     "(SELECT value FROM scores f WHERE f.entity = 'trace' AND f.entity_id = e.id"
     " AND f.project_id = e.project_id AND f.name = '{}')"
 )
 # The partial row of a PATCH has no time of its own; its id carries the one of its making.
 STARTED = "CASE WHEN e.start_us > 0 THEN e.start_us ELSE e.created_us END"
+# label, order over the columns that `trace_list` selects
+SORTS: dict[str, tuple[str, str]] = {
+    "oldest": ("Oldest first", "started_us"),
+    "slowest": ("Slowest first", "e.end_us - started_us DESC NULLS LAST"),
+    "costliest": ("Most expensive first", "cost_pico DESC NULLS LAST"),
+    "worst": ("Lowest score first", "score NULLS LAST"),
+    "best": ("Highest score first", "score DESC NULLS LAST"),
+    "disliked": ("Lowest rating first", "rating NULLS LAST"),
+}
+NEWEST = "started_us DESC, e.id DESC"
 
 
 @dataclass(frozen=True)
@@ -48,19 +58,25 @@ class Filters:
         chosen = {name: query.get(name, "").strip()[:200] for name in FIELDS}
         chosen["score"] = chosen["score"] if chosen["score"] in SCORES else ""
         chosen["date"] = chosen["date"] if chosen["date"] in DATES else ""
+        chosen["sort"] = chosen["sort"] if chosen["sort"] in SORTS else ""
         page = query.get("page", "")
-        number = int(page) if page.isdigit() and len(page) < 7 else 1
+        number = int(page) if page.isdecimal() and len(page) < 7 else 1
         return cls(project, chosen, max(number, 1))
 
     @property
     def any(self) -> bool:
         """Whether anything is filtered at all."""
-        return any(self.chosen.values())
+        return any(value for name, value in self.chosen.items() if name != "sort")
 
     def link(self, page: int) -> str:
         """The address of another page of the same list."""
         given = {name: value for name, value in self.chosen.items() if value}
         return "/traces?" + urlencode({"project": self.project, **given, "page": page})
+
+    def order(self) -> str:
+        """The text after ORDER BY; newest first where nothing else decides."""
+        _, order = SORTS.get(self.chosen["sort"], ("", ""))
+        return f"{order}, {NEWEST}" if order else NEWEST
 
     def where(self) -> Where:
         """The conditions over `traces e`."""
@@ -113,22 +129,24 @@ def _words(db: sqlite3.Connection, column: str, project: str) -> list[str]:
 
 
 def trace_list(db: sqlite3.Connection, filters: Filters) -> TraceList:
-    """The rows of the chosen page, newest first."""
+    """The rows of the chosen page, in the chosen order; a page past the end is the last one."""
     where = filters.where()
+    count = db.execute(f"SELECT count(*) FROM traces e WHERE {where.sql()}", where.params)  # noqa: S608
+    total = count.fetchone()[0]
+    filters = replace(filters, page=min(filters.page, max(-(-total // PAGE), 1)))
     columns = (
         "e.id, e.name, e.status, e.user, e.thread_id, e.end_us, e.partial,"  # noqa: S608
-        f" {STARTED} AS start_us, {SCORE_OF.format(OVERALL)} AS score,"
-        f" {SCORE_OF.format(RATING)} AS rating,"
+        f" {STARTED} AS started_us, json_extract(e.body, '$.input') AS input,"
+        f" {SCORE_OF.format(OVERALL)} AS score, {SCORE_OF.format(RATING)} AS rating,"
         " (SELECT sum(cost_pico) FROM spans s WHERE s.trace_id = e.id) AS cost_pico,"
         " json_extract(e.body, '$.error_info.exception_type') AS error"
     )
     limits: list[Any] = [PAGE, (filters.page - 1) * PAGE]
     rows = db.execute(
         f"SELECT {columns} FROM traces e WHERE {where.sql()}"  # noqa: S608
-        f" ORDER BY {STARTED} DESC, e.id DESC LIMIT ? OFFSET ?",
+        f" ORDER BY {filters.order()} LIMIT ? OFFSET ?",
         [*where.params, *limits],
     ).fetchall()
-    count = db.execute(f"SELECT count(*) FROM traces e WHERE {where.sql()}", where.params)  # noqa: S608
     project = filters.project
     statuses, kinds = _words(db, "status", project), _words(db, "name", project)
-    return TraceList(rows, count.fetchone()[0], filters, statuses, kinds)
+    return TraceList(rows, total, filters, statuses, kinds)

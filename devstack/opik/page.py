@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from devstack.opik.http import Call, Reply
-from devstack.opik.present import FILTERS
+from devstack.opik.present import FILTERS, visible
 from devstack.opik.projects import all_projects
 from devstack.opik.store import find_project
 
@@ -26,6 +26,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -7,7 +7,7 @@ from pydantic_core import from_json, to_json
 
 from devstack.opik.faults import Faults
 from devstack.opik.http import Call, Handler, Reply, Routes
-from devstack.opik.lists import DATES, SCORES, Filters, trace_list
+from devstack.opik.lists import DATES, SCORES, SORTS, Filters, trace_list
 from devstack.opik.page import HERE, SECURITY, Frame, html, missing
 from devstack.opik.pages_datasets import dataset_page, datasets_page, experiment_page
 from devstack.opik.reports import ANSWERS, DIMENSIONS, evaluations, feedback
@@ -23,7 +23,14 @@ def traces(call: Call, project: str | None = None) -> Reply:
     frame = Frame(call, project)
     found = trace_list(frame.db, Filters.read(frame.project, call.query))
     return html(
-        call, "traces.html", frame=frame, tab="traces", list=found, scores=SCORES, dates=DATES
+        call,
+        "traces.html",
+        frame=frame,
+        tab="traces",
+        list=found,
+        scores=SCORES,
+        dates=DATES,
+        sorts=SORTS,
     )
 
 

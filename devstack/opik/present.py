@@ -139,6 +139,32 @@ def parsed(text: object) -> object:
     return value
 
 
+# Control characters by their numbers, and those a reader should know by their names.
+_CONTROLS = {code: f"⟨{code:02X}⟩" for code in (*range(32), 0x7F) if chr(code) not in "\t\n\r"}
+_VISIBLE = {**_CONTROLS, 0x1B: "⟨ESC⟩", 0x202D: "⟨LRO⟩", 0x202E: "⟨RLO⟩"}
+
+
+def visible(value: object) -> object:
+    """Text without characters that act on the reader's screen instead of being seen."""
+    return value.translate(_VISIBLE) if type(value) is str else value
+
+
+def gist(value: object) -> str:
+    """What an input is about, in one line: its first text."""
+    whole = parsed(value) or value
+    if isinstance(whole, Mapping):
+        texts = (each for each in whole.values() if isinstance(each, str) and each.strip())
+        whole = next(texts, whole)
+    return brief(whole, 160) if whole else ""
+
+
+def leaves(value: object) -> int:
+    """How many single values a JSON value holds."""
+    if isinstance(value, Mapping):
+        return sum(map(leaves, value.values()))
+    return sum(map(leaves, value)) if isinstance(value, list) else 1
+
+
 def brief(value: object, limit: int = 90) -> str:
     """One line of a value, to stand beside a folded heading."""
     if isinstance(value, Mapping):
@@ -164,4 +190,6 @@ FILTERS = {
     "links": links,
     "parsed": parsed,
     "brief": brief,
+    "gist": gist,
+    "leaves": leaves,
 }

@@ -81,7 +81,8 @@ def _traces_by(
     db: sqlite3.Connection, project: str, name: str, days: int, order: str, limit: int
 ) -> list[sqlite3.Row]:
     return db.execute(
-        "SELECT f.value, f.reason, f.updated_us, f.entity_id AS trace_id, t.name, t.user"  # noqa: S608
+        "SELECT f.value, f.reason, f.updated_us, f.entity_id AS trace_id, t.name, t.user,"  # noqa: S608
+        " json_extract(t.body, '$.input') AS input"
         " FROM scores f LEFT JOIN traces t ON t.id = f.entity_id AND t.project_id = f.project_id"
         " WHERE f.entity = 'trace' AND f.project_id = ? AND f.name = ? AND f.updated_us >= ?"
         f" ORDER BY {order} LIMIT ?",

@@ -3,7 +3,6 @@
 import re
 import sqlite3
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 
@@ -14,11 +13,9 @@ from devstack.opik import present
 from devstack.opik.rules import new_id, now_us
 from devstack.opik.serving import running
 from devstack.opik.waterfall import Waterfall, waterfall
+from tests.devstack.opik_house import V1, page, score, send, text, trace
 
-V1 = "/api/v1/private"
-NOW = datetime.now(UTC)
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>'
-Item = dict[str, object]
 
 
 @pytest.fixture
@@ -28,86 +25,6 @@ async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(base_url=url, timeout=20) as client,
     ):
         yield client
-
-
-def trace(**fields: object) -> Item:
-    start = {"start_time": NOW.isoformat(), "last_updated_at": NOW.isoformat()}
-    end = {"end_time": (NOW + timedelta(seconds=3.2)).isoformat()}
-    name = {"id": new_id(), "project_name": "rein", "name": "goal_generation_pipeline"}
-    return {**name, **start, **end, "metadata": {"user_id": "user_abc"}, **fields}
-
-
-async def send(opik: httpx.AsyncClient, kind: str, *items: Item) -> None:
-    (await opik.post(f"{V1}/{kind}/batch", json={kind: items})).raise_for_status()
-
-
-async def score(opik: httpx.AsyncClient, identity: object, name: str, value: float) -> None:
-    item = {"id": identity, "project_name": "rein", "name": name, "value": value}
-    body = {"scores": [{**item, "source": "sdk", "reason": f"because of {value}"}]}
-    (await opik.put(f"{V1}/traces/feedback-scores", json=body)).raise_for_status()
-
-
-async def page(opik: httpx.AsyncClient, path: str, **query: object) -> str:
-    answer = await opik.get(path, params={k: str(v) for k, v in query.items()} or None)
-    assert answer.status_code == 200, answer.text[:500]
-    return answer.text
-
-
-def text(html: str) -> str:
-    """What a reader sees: tags taken out, space made single."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
-
-
-async def test_a_row_says_what_the_drawing_says(opik: httpx.AsyncClient) -> None:
-    began = datetime.now(UTC)  # not NOW: on a slow machine that is no longer "Just now"
-    times = {"start_time": began.isoformat(), "last_updated_at": began.isoformat()}
-    one = trace(**times, end_time=(began + timedelta(seconds=3.2)).isoformat())
-    call = {"type": "llm", "trace_id": one["id"], "total_estimated_cost": 0.00038738}
-    await send(opik, "spans", {**trace(**call), "id": new_id()})
-    await send(opik, "traces", one)
-    await score(opik, one["id"], "evaluation_logged.overall", 8.2)
-    seen = text(await page(opik, "/"))
-    row = "goal_generation_pipeline user_abc ✓ Success 3.2 s 8.2 /10 $0.000387 Just now"
-    assert row in seen
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ({}, {"good", "bad", "open"}),
-        ({"status": "failed"}, {"bad"}),
-        ({"status": "running"}, {"open"}),
-        ({"score": "good"}, {"good"}),
-        ({"score": "none"}, {"bad", "open"}),
-        ({"score": "low"}, set()),
-        ({"user": "user_x"}, {"open"}),
-        ({"kind": "bad"}, {"bad"}),
-        ({"search": "quota"}, {"bad"}),
-        ({"search": "%"}, set()),
-        ({"date": "day"}, {"good", "open"}),
-        ({"score": "nonsense", "page": "x"}, {"good", "bad", "open"}),
-        ({"page": 2}, set()),
-    ],
-)
-async def test_filters(opik: httpx.AsyncClient, query: dict[str, object], found: set[str]) -> None:
-    old = (NOW - timedelta(days=3)).isoformat()
-    error = {"exception_type": "RATE_LIMITED", "message": "over quota", "traceback": ""}
-    good = trace(name="good")
-    bad = trace(name="bad", error_info=error, start_time=old, end_time=old)
-    running_one = trace(name="open", metadata={"user_id": "user_xyz"}, end_time=None)
-    await send(opik, "traces", good, bad, running_one)
-    await score(opik, good["id"], "evaluation_logged.overall", 8)
-    html = await page(opik, "/traces", **query)
-    assert set(re.findall(r'data-item href="[^"]+">(\w+)<', html)) == found
-
-
-async def test_a_list_has_pages(opik: httpx.AsyncClient) -> None:
-    await send(opik, "traces", *(trace() for _ in range(30)))
-    first = await page(opik, "/traces")
-    assert "1 to 25 of 30" in text(first)
-    older = re.search(r'rel="next" href="([^"]+)"', first)
-    assert older
-    assert "26 to 30 of 30" in text(await page(opik, unescape(older[1])))
 
 
 async def test_opik_s_own_address_of_a_trace_shows_it(opik: httpx.AsyncClient) -> None:
@@ -153,6 +70,41 @@ async def test_what_a_model_wrote_is_text_and_nothing_else(opik: httpx.AsyncClie
     html = await page(opik, f"/traces/{one['id']}")
     assert 'href="https://temporal.example/w"' in html
     assert 'href="javascript:' not in html
+
+
+async def test_characters_that_act_on_a_screen_are_shown_by_name(
+    opik: httpx.AsyncClient,
+) -> None:
+    goal = "run\u202e K5 \x1b[31mred \x07 \U0001f3c3 \u0623\u0631\u064a\u062f"
+    one = trace(input={"goal": goal})
+    await send(opik, "traces", one)
+    for path in ("/traces", f"/traces/{one['id']}"):
+        html = await page(opik, path)
+        assert "run⟨RLO⟩ K5 ⟨ESC⟩[31mred ⟨07⟩ \U0001f3c3 \u0623\u0631\u064a\u062f" in html
+        assert not {"\u202e", "\x1b", "\x07"} & set(html)
+
+
+async def test_a_big_value_inside_another_is_folded(opik: httpx.AsyncClient) -> None:
+    weeks = [{"week": number, "focus": "base"} for number in range(7)]
+    one = trace(output={"title": "12 weeks", "weeks": weeks, "milestones": ["one", "two"]})
+    await send(opik, "traces", one)
+    html = await page(opik, f"/traces/{one['id']}")
+    folded = re.findall(r'<details class="long"><summary>(.*?)</summary>', html)
+    assert [text(each) for each in folded] == ["7 items 14 values"]
+
+
+async def test_another_project_is_one_link_away_from_every_page(
+    opik: httpx.AsyncClient,
+) -> None:
+    one = trace()
+    await send(opik, "traces", one, trace(project_name="other", name="elsewhere"))
+    names = ("rein", "other")
+    found = [await opik.post(f"{V1}/projects/retrieve", json={"name": name}) for name in names]
+    rein, other = (str(each.json()["id"]) for each in found)
+    html = await page(opik, f"/default/projects/{rein}/logs", logsType="traces", trace=one["id"])
+    link = re.search(rf'href="([^"]+{other})" *>other<', html)
+    assert link
+    assert "elsewhere" in await page(opik, unescape(link[1]))
 
 
 async def test_every_page_says_that_it_is_a_stand_in_and_is_locked_down(

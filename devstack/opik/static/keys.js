@@ -38,7 +38,21 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// A choice made with the pointer applies at once; with the arrow keys every step would.
 for (const select of document.querySelectorAll(".filters select")) {
-  select.addEventListener("change", () => select.form.requestSubmit());
+  let pointed = false;
+  select.addEventListener("pointerdown", () => { pointed = true; });
+  select.addEventListener("keydown", () => { pointed = false; });
+  select.addEventListener("change", () => { if (pointed) select.form.requestSubmit(); });
 }
+
+// An address that is passed on holds only what was chosen.
+document.querySelector(".filters")?.addEventListener("formdata", (event) => {
+  for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
+});
+
+// "Back to the list" means the list as it was filtered.
+const up = document.querySelector("a[data-up]");
+if (document.querySelector(".filters")) sessionStorage.setItem("list", location.pathname + location.search);
+else if (up?.pathname === "/traces") up.href = sessionStorage.getItem("list") ?? up.href;
 document.querySelector(".span[open]")?.scrollIntoView({ block: "center" });
