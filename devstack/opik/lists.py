@@ -34,12 +34,12 @@ SCORE_OF = (
 STARTED = "CASE WHEN e.start_us > 0 THEN e.start_us ELSE e.created_us END"
 # label, order over the columns that `trace_list` selects
 SORTS: dict[str, tuple[str, str]] = {
-    "oldest": ("Oldest first", "started_us"),
-    "slowest": ("Slowest first", "e.end_us - started_us DESC NULLS LAST"),
-    "costliest": ("Most expensive first", "cost_pico DESC NULLS LAST"),
-    "worst": ("Lowest score first", "score NULLS LAST"),
-    "best": ("Highest score first", "score DESC NULLS LAST"),
-    "disliked": ("Lowest rating first", "rating NULLS LAST"),
+    "oldest": ("Oldest", "started_us"),
+    "slowest": ("Slowest", "e.end_us - started_us DESC NULLS LAST"),
+    "costliest": ("Most costly", "cost_pico DESC NULLS LAST"),
+    "worst": ("Lowest score", "score NULLS LAST"),
+    "best": ("Highest score", "score DESC NULLS LAST"),
+    "disliked": ("Lowest rating", "rating NULLS LAST"),
 }
 NEWEST = "started_us DESC, e.id DESC"
 
