@@ -12,6 +12,12 @@ from devstack.opik.rules import now_us
 
 # A trace that is still open draws up to now, unless it was left open long ago.
 STILL_OPEN_US = 3600 * 1_000_000
+# One, two and five of every power of ten up to twenty seconds; then minutes, hours and days.
+STEPS_US = [
+    *(digit * 10**power for power in range(8) for digit in (1, 2, 5) if power < 7 or digit < 5),
+    *(seconds * 1_000_000 for seconds in (30, 60, 120, 300, 600, 900, 1800)),
+    *(hours * 3_600_000_000 for hours in (1, 2, 6, 12, 24, 48, 7 * 24, 30 * 24)),
+]
 
 
 @dataclass
@@ -127,10 +133,8 @@ def _circles(identity: str, parents: dict[str, str | None]) -> bool:
 
 
 def _ticks(span_us: int) -> list[tuple[float, int]]:
-    """Round steps along the axis, at most six."""
-    step = 1
-    while span_us / step > 6:
-        step = step * 5 // 2 if str(step)[0] == "2" else step * 2
+    """Steps along the axis, at most six, that are round in the unit they are read in."""
+    step = next((step for step in STEPS_US if span_us / step <= 6), max(span_us // 6, 1))
     return [(100 * at / span_us, at) for at in range(0, span_us + 1, step)]
 
 

@@ -193,6 +193,21 @@ def test_waterfall_is_the_tree_in_order_of_time() -> None:
     assert [us for _, us in found.ticks] == [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ticks"),
+    [
+        (0.05, [0, 0.01, 0.02, 0.03, 0.04, 0.05]),
+        (50, [0, 10, 20, 30, 40, 50]),
+        (130, [0, 30, 60, 90, 120]),
+        (29 * 60, [0, 300, 600, 900, 1200, 1500]),
+        (20 * 3600, [0, 6 * 3600, 12 * 3600, 18 * 3600]),
+    ],
+)
+def test_an_axis_has_round_steps(seconds: float, ticks: list[float]) -> None:
+    found = waterfall([], 1, 1 + int(seconds * 1e6))
+    assert [us / 1e6 for _, us in found.ticks] == ticks
+
+
 def test_waterfall_keeps_what_does_not_fit() -> None:
     found = fall(("a", "b", 0, 1), ("b", "a", 1, 2), ("lost", "nowhere", 2, None))
     assert [(bar.id, bar.orphan) for bar in found.bars] == [
