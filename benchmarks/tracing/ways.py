@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
-import asyncpg
 from temporalio import activity
 from temporalio.client import Interceptor
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, TracingInterceptor
@@ -122,7 +121,7 @@ class Worker:
 
 async def make_worker(way: str) -> Worker:
     """With a pool where it is needed; call `export_spans` before for the OpenTelemetry ways."""
-    pool: asyncpg.Pool | None = None
+    pool: Pool | None = None
     if way == REIN:
         pool = await connect_database(os.environ["DATABASE_URL"], size=4)
     return Worker(way, pool)

@@ -43,7 +43,7 @@ TABLES = (
         outcome         jsonb,
         input_tokens    bigint NOT NULL DEFAULT 0 CHECK (input_tokens >= 0),
         output_tokens   bigint NOT NULL DEFAULT 0 CHECK (output_tokens >= 0),
-        cost_usd        numeric(18, 9) CHECK (cost_usd >= 0),
+        cost_usd        numeric(18, 9) CHECK (cost_usd >= 0 AND cost_usd < 'NaN'),
         duration_ms     integer CHECK (duration_ms >= 0),
         last_seq        integer NOT NULL DEFAULT 0,
         created_at      timestamptz NOT NULL DEFAULT now(),
@@ -55,14 +55,18 @@ TABLES = (
     """,
     "CREATE INDEX runs_newest ON runs (created_at DESC, trace_id DESC)",
     "CREATE INDEX runs_by_status ON runs (status, created_at DESC, trace_id DESC)",
+    "CREATE INDEX runs_by_user ON runs (user_id, created_at DESC, trace_id DESC)",
+    "CREATE INDEX runs_by_score ON runs (quality_score) WHERE quality_score IS NOT NULL",
     "CREATE INDEX runs_unfinished ON runs (created_at) WHERE finished_at IS NULL",
     """
     CREATE TABLE run_events (
         trace_id uuid NOT NULL REFERENCES runs ON DELETE CASCADE,
         seq      integer NOT NULL CHECK (seq >= 1),
         key      text NOT NULL,  -- chosen by the writer: the same step writes its event once
-        kind     text NOT NULL,
-        stage    text,
+        kind     text NOT NULL CHECK (kind IN (
+            'accepted', 'stage_started', 'stage_retrying', 'stage_finished', 'stage_failed',
+            'finished')),
+        stage    text CHECK (stage IN ('preprocess', 'generate', 'evaluate', 'plan')),
         message  text NOT NULL,
         data     jsonb NOT NULL DEFAULT '{}',
         at       timestamptz NOT NULL DEFAULT now(),
@@ -113,10 +117,6 @@ TABLES = (
     )
     """,
     """
-    CREATE INDEX evaluation_metrics_by_resolution
-        ON evaluation_metrics (resolution_id, created_at DESC)
-    """,
-    """
     CREATE TABLE plans (
         plan_id       uuid PRIMARY KEY,
         trace_id      uuid NOT NULL REFERENCES runs ON DELETE CASCADE,
@@ -143,8 +143,10 @@ TABLES = (
         prompt_version integer NOT NULL,
         state          text NOT NULL DEFAULT 'reserved' CHECK (
             state IN ('reserved', 'answered', 'failed', 'unknown')),
-        reserved_usd   numeric(18, 9) CHECK (reserved_usd >= 0),
-        cost_usd       numeric(18, 9) CHECK (cost_usd >= 0),  -- NULL: unknown model, see the alarm
+        -- NaN is a numeric, and larger than every number: `>= 0` alone lets it in.
+        reserved_usd   numeric(18, 9) CHECK (reserved_usd >= 0 AND reserved_usd < 'NaN'),
+        -- NULL: unknown model
+        cost_usd       numeric(18, 9) CHECK (cost_usd >= 0 AND cost_usd < 'NaN'),
         input_tokens   integer NOT NULL DEFAULT 0 CHECK (input_tokens >= 0),
         output_tokens  integer NOT NULL DEFAULT 0 CHECK (output_tokens >= 0),
         thought_tokens integer NOT NULL DEFAULT 0 CHECK (thought_tokens >= 0),
@@ -154,7 +156,9 @@ TABLES = (
         answer         text CHECK (length(answer) <= 262144),
         error_code     text,
         started_at     timestamptz NOT NULL,
-        finished_at    timestamptz
+        finished_at    timestamptz,
+        CHECK ((state = 'reserved') = (finished_at IS NULL)),
+        CHECK (state <> 'answered' OR answer IS NOT NULL)
     )
     """,
     "CREATE INDEX llm_calls_answers ON llm_calls (trace_id, stage, request_sha256)",
@@ -176,13 +180,13 @@ TABLES = (
         UNIQUE (trace_id, user_id)
     )
     """,
-    "CREATE INDEX feedback_by_time ON feedback (updated_at)",
     """
     CREATE TABLE feedback_history (
         feedback_id     uuid NOT NULL REFERENCES feedback ON DELETE CASCADE,
         trace_id        uuid NOT NULL,
-        revision        integer NOT NULL,
-        rating          numeric(2, 1) NOT NULL,
+        revision        integer NOT NULL CHECK (revision >= 1),
+        rating          numeric(2, 1) NOT NULL CHECK (
+            rating BETWEEN 1 AND 5 AND rating * 2 = trunc(rating * 2)),
         usefulness      boolean,
         clarity         boolean,
         motivation      boolean,
@@ -192,6 +196,7 @@ TABLES = (
         PRIMARY KEY (feedback_id, revision)
     )
     """,
+    "CREATE INDEX feedback_history_by_trace ON feedback_history (trace_id)",
     """
     CREATE TABLE trace_outbox (
         kind        text NOT NULL CHECK (kind IN ('trace', 'span', 'score')),
@@ -205,7 +210,10 @@ TABLES = (
         state       text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'dead')),
         attempts    integer NOT NULL DEFAULT 0,
         next_try_at timestamptz NOT NULL DEFAULT now(),
-        sent_at     timestamptz,  -- Opik has some version of the row since then
+        -- Opik has some version of the row since then; -infinity: it had one, and may have lost it
+        sent_at     timestamptz,
+        wire_id     uuid,   -- the id that Opik knows it by, when its own was too old to be created
+        forgotten   jsonb,  -- what the deleted spans of this trace add to its totals
         error       text,
         created_at  timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (kind, id)
@@ -216,7 +224,7 @@ TABLES = (
     CREATE INDEX trace_outbox_unfinished ON trace_outbox (state, finality)
         WHERE state IN ('pending', 'dead') OR finality = 0
     """,
-    "CREATE INDEX trace_outbox_sent ON trace_outbox (sent_at) WHERE state = 'sent'",
+    "CREATE INDEX trace_outbox_sent ON trace_outbox (kind, sent_at) WHERE state = 'sent'",
     "CREATE INDEX trace_outbox_by_trace ON trace_outbox (trace_id, kind)",
     """
     CREATE TABLE trace_projects (
