@@ -17,9 +17,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+import logs
 from devstack.controls import GeminiControl, OpikControl
 from devstack.stack import Stack
 from devstack.temporal import TemporalOptions
+
+# As in every process of Rein: without it a logged error would print the values of all variables.
+logs.configure("text")
 
 _numbers = count(1)
 
