@@ -69,7 +69,8 @@ def _goals(results: Results) -> list[str]:
         ("POST, ms, p50", post["p50"], "< 15"),
         ("recovery of 50 runs, s", recovery["seconds"], "≤ 8"),
         ("runs done after the kill", recovery["done"], "50"),
-        ("calls repeated", recovery["repeated"], "≤ calls in flight"),
+        ("calls under way at the kill, made again", recovery["repeated"], "≤ 100"),
+        ("stored answers bought again", recovery["bought_again"], "0"),
     ]
     lines = ["| goal | reached | wanted |", "|---|---|---|"]
     return lines + [f"| {name} | {value:.3g} | {wanted} |" for name, value, wanted in rows]

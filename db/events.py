@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
 import structlog
@@ -38,6 +38,17 @@ async def select_events(conn: Connection, trace_id: UUID, after: int) -> list[Ru
     return [RunEvent.model_validate(dict(row)) for row in rows]
 
 
+async def select_has_ended(conn: Connection, trace_id: UUID) -> bool:
+    """Whether a run has its end in its row; False for a run that does not exist."""
+    ended: bool | None = await conn.fetchval(
+        "SELECT finished_at IS NOT NULL FROM runs WHERE trace_id = $1", trace_id
+    )
+    return bool(ended)
+
+
+Waiting = defaultdict[str, set[asyncio.Event]]
+
+
 class Watchers:
     """Wakes the watchers of a run when PostgreSQL says that it has a new event.
 
@@ -47,7 +58,8 @@ class Watchers:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: Waiting = defaultdict(set)
+        self._for_the_end: Waiting = defaultdict(set)
         self._hearing = False
         self._closed = False
 
@@ -70,11 +82,11 @@ class Watchers:
 
     def watched(self) -> int:
         """How many runs somebody waits for."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._for_the_end)
 
     async def watch(self, trace_id: UUID, after: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The run's events after `after`, as they come, until it has finished."""
-        with self._waiter(trace_id) as woken:
+        with _waiter(self._waiting, trace_id) as woken:
             while not self._closed:
                 woken.clear()
                 events = await self._read(trace_id, after)
@@ -87,14 +99,17 @@ class Watchers:
                     await self._sleep(woken)
 
     async def finished(self, trace_id: UUID, within_s: float) -> bool:
-        """Wait until the run has finished; False when it has not in time."""
-        try:
-            async with asyncio.timeout(within_s), aclosing(self.watch(trace_id)) as events:
-                async for event in events:
-                    if event.kind == "finished":
+        """Wait until the run has finished; False when it has not in time.
+
+        Only the end wakes it: what happens in between is not read.
+        """
+        with suppress(TimeoutError), _waiter(self._for_the_end, trace_id) as woken:
+            async with asyncio.timeout(within_s):
+                while not self._closed:
+                    woken.clear()
+                    if await self._has_ended(trace_id):
                         return True
-        except TimeoutError:
-            return False
+                    await self._sleep(woken)
         return False
 
     async def _read(self, trace_id: UUID, after: int) -> list[RunEvent]:
@@ -106,16 +121,14 @@ class Watchers:
             log.warning("events_unreadable", trace_id=str(trace_id), error=error.detail)
             return []
 
-    @contextmanager
-    def _waiter(self, trace_id: UUID) -> Iterator[asyncio.Event]:
-        woken = asyncio.Event()
-        self._waiting[trace_id].add(woken)
+    async def _has_ended(self, trace_id: UUID) -> bool:
+        """False also while PostgreSQL is away."""
         try:
-            yield woken
-        finally:
-            self._waiting[trace_id].discard(woken)
-            if not self._waiting[trace_id]:
-                del self._waiting[trace_id]
+            async with acquire(self._pool) as conn:
+                return await select_has_ended(conn, trace_id)
+        except Unavailable as error:
+            log.warning("run_unreadable", trace_id=str(trace_id), error=error.detail)
+            return False
 
     async def _sleep(self, woken: asyncio.Event) -> None:
         with suppress(TimeoutError):
@@ -123,14 +136,32 @@ class Watchers:
                 await woken.wait()
 
     def _notified(self, payload: str) -> None:
-        for woken in self._waiting.get(UUID(payload), ()):
-            woken.set()
+        trace_id, _, kind = payload.partition(" ")
+        _wake(self._waiting.get(trace_id, ()))
+        if kind == "finished":
+            _wake(self._for_the_end.get(trace_id, ()))
 
     def _heard(self, hearing: bool) -> None:
         self._hearing = hearing
         self._wake_all()
 
     def _wake_all(self) -> None:
-        for waiting in self._waiting.values():
-            for woken in waiting:
-                woken.set()
+        for waiting in (*self._waiting.values(), *self._for_the_end.values()):
+            _wake(waiting)
+
+
+@contextmanager
+def _waiter(waiting: Waiting, trace_id: UUID) -> Iterator[asyncio.Event]:
+    woken, run = asyncio.Event(), str(trace_id)
+    waiting[run].add(woken)
+    try:
+        yield woken
+    finally:
+        waiting[run].discard(woken)
+        if not waiting[run]:
+            del waiting[run]
+
+
+def _wake(waiting: Iterable[asyncio.Event]) -> None:
+    for woken in waiting:
+        woken.set()

@@ -82,7 +82,7 @@ async def append_event(
             ON CONFLICT (trace_id, key) DO NOTHING
             RETURNING seq
         )
-        SELECT seq FROM event, pg_notify('run_events', $1::text)
+        SELECT seq FROM event, pg_notify('run_events', $1::text || ' ' || $3)
         """,
         trace_id,
         key,

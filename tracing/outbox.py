@@ -106,12 +106,12 @@ async def backlog(conn: Connection) -> Backlog:
     """What waits, since when, and what was set aside."""
     row = await conn.fetchrow(
         """
-        SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
-            coalesce(extract(epoch FROM now() - min(greatest(event_time, created_at))
-                FILTER (WHERE state = 'pending')), 0)::float AS oldest_age_s,
-            count(*) FILTER (WHERE state = 'dead') AS dead,
-            count(*) FILTER (WHERE kind = 'trace' AND finality = 0) AS open
-        FROM trace_outbox WHERE state IN ('pending', 'dead') OR finality = 0
+        SELECT waiting.pending, waiting.oldest_age_s,
+            (SELECT count(*) FROM trace_outbox WHERE state = 'dead') AS dead,
+            (SELECT count(*) FROM trace_outbox WHERE kind = 'trace' AND finality = 0) AS open
+        FROM (SELECT count(*) AS pending, coalesce(extract(epoch FROM
+                now() - min(greatest(event_time, created_at))), 0)::float AS oldest_age_s
+            FROM trace_outbox WHERE state = 'pending') AS waiting
         """
     )
     return Backlog(

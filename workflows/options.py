@@ -31,7 +31,7 @@ def llm_call(summary: str) -> ActivityConfig:
         # So that a cancelled stage can still say so on its span before the run ends.
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         retry_policy=RetryPolicy(
-            initial_interval=timedelta(seconds=1),
+            initial_interval=timedelta(milliseconds=500),
             backoff_coefficient=2,
             maximum_interval=timedelta(seconds=60),
         ),

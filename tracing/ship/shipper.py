@@ -47,7 +47,7 @@ class Pace:
     few_rows: int = 16
     # Rows become due by time too; and what is said in a burst goes in one batch.
     look_every_s: float = 0.5
-    gather_s: float = 0.05
+    gather_s: float = 0.25
 
 
 class Shipper:

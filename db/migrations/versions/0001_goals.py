@@ -51,7 +51,7 @@ TABLES = (
         finished_at     timestamptz,
         CHECK ((finished_at IS NULL) = (status IN ('accepted', 'running'))),
         CHECK (status <> 'failed' OR error_code IS NOT NULL)
-    )
+    ) WITH (fillfactor = 50)  -- every event updates the row: there is room for it on its page
     """,
     "CREATE INDEX runs_newest ON runs (created_at DESC, trace_id DESC)",
     "CREATE INDEX runs_by_status ON runs (status, created_at DESC, trace_id DESC)",
@@ -159,7 +159,7 @@ TABLES = (
         finished_at    timestamptz,
         CHECK ((state = 'reserved') = (finished_at IS NULL)),
         CHECK (state <> 'answered' OR answer IS NOT NULL)
-    )
+    ) WITH (fillfactor = 50)
     """,
     "CREATE INDEX llm_calls_answers ON llm_calls (trace_id, stage, request_sha256)",
     """
@@ -220,10 +220,8 @@ TABLES = (
     ) WITH (fillfactor = 80)
     """,
     "CREATE INDEX trace_outbox_due ON trace_outbox (kind, next_try_at) WHERE state = 'pending'",
-    """
-    CREATE INDEX trace_outbox_unfinished ON trace_outbox (state, finality)
-        WHERE state IN ('pending', 'dead') OR finality = 0
-    """,
+    "CREATE INDEX trace_outbox_dead ON trace_outbox (event_time) WHERE state = 'dead'",
+    "CREATE INDEX trace_outbox_open ON trace_outbox (id) WHERE kind = 'trace' AND finality = 0",
     "CREATE INDEX trace_outbox_sent ON trace_outbox (kind, sent_at) WHERE state = 'sent'",
     "CREATE INDEX trace_outbox_by_trace ON trace_outbox (trace_id, kind)",
     """
