@@ -56,10 +56,12 @@ async def send_feedback(
             trace_id=run.trace_id,
         )
     stored = await insert_feedback(conn, uuid4(), submission)
+    old = None
     if stored is None:
         response.status_code = 200
-        stored = await _replace(conn, submission)
-    await put_scores(conn, stored.trace_id, rein.config.opik_project, _scores(stored))
+        old = await lock_feedback(conn, submission.trace_id, submission.user_id)
+        stored = await _replace(conn, old, submission)
+    await put_scores(conn, stored.trace_id, rein.config.opik_project, _scores(stored, old))
     return StoredFeedback(**dict(stored))
 
 
@@ -87,20 +89,20 @@ def _cure(status: RunStatus) -> str:
     return "wait for the run's end, then send the same feedback"
 
 
-async def _replace(conn: Connection, sent: FeedbackSubmission) -> Feedback:
-    old = await lock_feedback(conn, sent.trace_id, sent.user_id)
+async def _replace(conn: Connection, old: Feedback, sent: FeedbackSubmission) -> Feedback:
     if old.model_dump(include=set(_SENT)) == sent.model_dump(include=set(_SENT)):
         return old  # the same request again, perhaps by a client that saw no answer
     await insert_feedback_history(conn, old)
     return await update_feedback(conn, old.feedback_id, sent)
 
 
-def _scores(stored: Feedback) -> list[Score]:
-    """The rating with the comment as its reason, and each answered dimension as 1 or 0."""
-    answers = {name: getattr(stored, name) for name in FEEDBACK_DIMENSIONS}
+def _scores(stored: Feedback, old: Feedback | None) -> list[Score]:
+    """The rating with the comment as its reason, and each dimension: 1, 0, or taken back."""
     rating = Score(name="user_feedback.rating", value=float(stored.rating), reason=stored.comment)
-    return [rating] + [
-        Score(name=f"user_feedback.{name}", value=float(answer))
-        for name, answer in answers.items()
-        if answer is not None
-    ]
+    dimensions = []
+    for name in FEEDBACK_DIMENSIONS:
+        answer = getattr(stored, name)
+        if answer is not None or getattr(old, name, None) is not None:
+            value = None if answer is None else float(answer)
+            dimensions.append(Score(name=f"user_feedback.{name}", value=value))
+    return [rating, *dimensions]

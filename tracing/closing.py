@@ -50,7 +50,8 @@ WITH base AS (
     RETURNING 1
 ), facts AS (
     SELECT summed.totals || jsonb_strip_nulls(jsonb_build_object(
-        'scores_logged', (SELECT count(*) FROM trace_outbox WHERE trace_id = $1 AND kind = 'score'),
+        'scores_logged', (SELECT count(*) FROM trace_outbox WHERE trace_id = $1 AND kind = 'score'
+            AND payload ? 'value'),
         'duration_ms', (1000 * extract(epoch FROM $3::timestamptz
             - (base.payload ->> 'start_time')::timestamptz))::bigint)) AS totals
     FROM ({TOTALS}) AS summed, base

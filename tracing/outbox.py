@@ -24,12 +24,15 @@ __all__ = [
 
 
 class Score(BaseModel):
-    """A feedback score; the latest value of a name on an entity is the one that counts."""
+    """A feedback score; the latest value of a name on an entity is the one that counts.
+
+    A value of None takes back what was said before.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(min_length=1)
-    value: float
+    value: float | None
     reason: str | None = None
 
 

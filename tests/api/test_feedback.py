@@ -21,13 +21,13 @@ async def _send(http: httpx.AsyncClient, of: UUID, **fields: Any) -> httpx.Respo
     )
 
 
-async def _scores(pool: Pool, trace_id: UUID) -> dict[str, tuple[float, str | None]]:
+async def _scores(pool: Pool, trace_id: UUID) -> dict[str, tuple[float | None, str | None]]:
     async with acquire(pool) as conn:
         rows = await conn.fetch(
             "SELECT payload FROM trace_outbox WHERE trace_id = $1 AND kind = 'score'", trace_id
         )
     found = [row["payload"] for row in rows]
-    return {score["name"]: (score["value"], score.get("reason")) for score in found}
+    return {score["name"]: (score.get("value"), score.get("reason")) for score in found}
 
 
 async def test_is_stored_with_its_scores(http: httpx.AsyncClient, stored: Runs, pool: Pool) -> None:
@@ -59,6 +59,18 @@ async def test_again_replaces_and_keeps_the_old(
             "SELECT rating FROM feedback_history WHERE trace_id = $1", trace_id
         )
     assert old == 4.5
+
+
+async def test_an_answer_that_is_taken_back_is_taken_off_the_trace(
+    http: httpx.AsyncClient, stored: Runs, pool: Pool
+) -> None:
+    trace_id = await stored.finished()
+    await _send(http, trace_id, usefulness=True, motivation=False)
+    await _send(http, trace_id, usefulness=True)
+    scores = await _scores(pool, trace_id)
+    assert scores["user_feedback.usefulness"] == (1, None)
+    assert scores["user_feedback.motivation"] == (None, None)
+    assert "user_feedback.clarity" not in scores  # nobody ever answered it
 
 
 async def test_the_same_again_changes_nothing(http: httpx.AsyncClient, stored: Runs) -> None:

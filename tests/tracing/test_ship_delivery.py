@@ -106,6 +106,25 @@ async def test_a_score_that_comes_weeks_later_arrives(
     await opik_receiver.wait(trace_id=str(trace_id), scores=2)
 
 
+async def test_a_score_that_is_taken_back_leaves_the_trace(
+    pool: Pool, opik_receiver: OpikControl, door: Door
+) -> None:
+    trace_id = await make_trace(pool, 1)
+    names = [f"user_feedback.{name}" for name in ("clarity", "motivation", "never_sent")]
+    shipper = Shipper(pool, door, QUICK)
+    async with pool.acquire() as conn:
+        await put_scores(conn, trace_id, "shipping", [Score(name=n, value=1) for n in names[:2]])
+    await shipper.drain()
+    async with pool.acquire() as conn:
+        taken_back = [Score(name=name, value=None) for name in names[1:]]
+        await put_scores(conn, trace_id, "shipping", taken_back)
+    await shipper.drain()
+    assert await counts(pool) == {"sent": 6}
+    trace = (await opik_receiver.http.get(f"/api/v1/private/traces/{trace_id}")).json()
+    told = {score["name"] for score in trace["feedback_scores"]}
+    assert told == {"evaluation_logged.overall", "user_feedback.clarity"}
+
+
 async def test_rows_of_an_open_trace_are_not_forgotten(pool: Pool) -> None:
     context = TraceContext(trace_id=new_trace_id(NOW), project="p")
     async with pool.acquire() as conn:

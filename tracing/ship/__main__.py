@@ -44,12 +44,13 @@ async def ship(settings: Settings, pool: Pool) -> None:
             register_project(pool, door, settings.opik_project),
             look_after(pool, door, Care()),
         ]
-        tasks = [asyncio.create_task(each) for each in work]
-        log.info("shipper_started", opik=settings.opik_url, project=settings.opik_project)
-        await stopped.wait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=1.5)
+        # One that dies ends the process, and whoever watches it starts it again.
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+            log.info("shipper_started", opik=settings.opik_url, project=settings.opik_project)
+            await stopped.wait()
+            for task in tasks:
+                task.cancel()
         log.info("shipper_stopped")
 
 

@@ -93,6 +93,13 @@ class Door:
             "PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", to_json(fields)
         )
 
+    async def withdraw(self, row: Claimed) -> Answer:
+        """Take a score back; one that Opik does not have needs no more."""
+        score: dict[str, str] = from_json(row.wire)
+        path = f"v1/private/traces/{score['id']}/feedback-scores/delete"
+        answer = await self._request("POST", path, to_json({"name": score["name"]}))
+        return Answer("sent", 404) if answer.status == 404 else answer
+
     async def lacks(self, kind: Kind, identity: str, *, ended: bool, score: str = "") -> bool:
         """Whether Opik does not have a row that it took, or only an older version of it.
 

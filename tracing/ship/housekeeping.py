@@ -77,7 +77,7 @@ async def read_back(
             payload ->> 'name' AS name
         FROM trace_outbox
         WHERE state = 'sent' AND kind IN ('trace', 'span', 'score')
-            AND sent_at > $1 AND sent_at <= $2
+            AND (kind <> 'score' OR payload ? 'value') AND sent_at > $1 AND sent_at <= $2
         ORDER BY random() LIMIT $3
         """,
         since,

@@ -32,6 +32,11 @@ class Claimed:
     wire_id: UUID  # differs from the row's own only when it had to be renewed
     wire: str
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it is a score that was taken back."""
+        return self.kind == "score" and '"value"' not in self.wire
+
 
 # The lease is committed before sending, so that no activity ever waits for Opik on a row's lock,
 # and what a killed shipper held becomes due again by itself.

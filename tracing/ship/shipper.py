@@ -134,9 +134,9 @@ class Shipper:
     async def _deliver(self, rows: Sequence[Claimed]) -> None:
         lately = self._pace.lease_s if len(rows) <= self._pace.few_rows else 0
         self._alive_since = time.monotonic() - lately
-        for row in filter(needs_patch, rows):
+        for row in filter(_goes_alone, rows):
             await self._send([row])
-        fresh = [row for row in rows if not needs_patch(row)]
+        fresh = [row for row in rows if not _goes_alone(row)]
         for batch in _batches(fresh, self._pace.batch_bytes):
             await self._send(batch)
 
@@ -148,6 +148,8 @@ class Shipper:
 
     async def _request(self, rows: Sequence[Claimed]) -> Answer:
         # Of several rows none needed it a moment ago.
+        if len(rows) == 1 and rows[0].withdrawn:
+            return await self._door.withdraw(rows[0])
         if len(rows) == 1 and needs_patch(rows[0]):
             return await self._door.patch(rows[0])
         return await self._door.send(rows[0].kind, rows)
@@ -263,6 +265,10 @@ class Shipper:
 
 
 _CURE = "check OPIK_URL_OVERRIDE, OPIK_API_KEY and OPIK_WORKSPACE; nothing is lost meanwhile"
+
+
+def _goes_alone(row: Claimed) -> bool:
+    return row.withdrawn or needs_patch(row)
 
 
 def _halves(rows: Sequence[Claimed]) -> tuple[Sequence[Claimed], Sequence[Claimed]]:
