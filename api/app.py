@@ -90,7 +90,7 @@ def _lifespan(
             settings.database_url, size=settings.database_pool, name="rein api"
         ) as pool:
             watchers = Watchers(pool)
-            app.state.services = Services(
+            services = app.state.services = Services(
                 config=Config.model_validate(settings, from_attributes=True),
                 pool=pool,
                 temporal=temporal,
@@ -111,6 +111,7 @@ def _lifespan(
             async with watchers.listening(settings.database_url):
                 with _on_stop(watchers.close):
                     yield
+            await services.all_started()
 
     return lifespan
 

@@ -1,7 +1,8 @@
 """What endpoints are handed: the services, a connection, and the headers they share."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 from uuid import UUID
 
@@ -47,6 +48,12 @@ class Services:
     pages: TracePages
     registry: CollectorRegistry
     gauges: Gauges
+    starting: set[asyncio.Task[bool]] = field(default_factory=set)
+
+    async def all_started(self) -> None:
+        """Wait until every accepted run is started, or left to the reconciler."""
+        if self.starting:
+            await asyncio.wait(self.starting)
 
     def context(self, trace_id: UUID) -> TraceContext:
         """The trace that a run writes to."""

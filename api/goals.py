@@ -82,7 +82,7 @@ async def create_goal(
         accepted = await runs.accept(conn, rein, new)
         if not accepted.replayed:  # a repeated request may come after its deadline
             _check_deadline(submission)
-    await runs.start_unless_ended(rein, accepted)
+    runs.start_unless_ended(rein, accepted)
     return await runs.answer(rein, accepted, response, wait_s)
 
 
@@ -130,7 +130,7 @@ async def rerun_goal(
     async with acquire(rein.pool) as conn, conn.transaction():
         new = await repeat(conn, trace_id, submission, idempotency_key)
         accepted = await runs.accept(conn, rein, new)
-    await runs.start_unless_ended(rein, accepted)
+    runs.start_unless_ended(rein, accepted)
     return await runs.answer(rein, accepted, response, wait_s)
 
 

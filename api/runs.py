@@ -111,10 +111,16 @@ async def start(rein: Services, request: GoalRequest) -> bool:
     return True
 
 
-async def start_unless_ended(rein: Services, accepted: Accepted) -> None:
-    """Start an accepted run's workflow; for a replayed one that may not have happened yet."""
+def start_unless_ended(rein: Services, accepted: Accepted) -> None:
+    """Start an accepted run's workflow; for a replayed one that may not have happened yet.
+
+    The answer does not wait for it: the run is accepted, and whatever happens to this process,
+    the reconciler starts what was not started.
+    """
     if not accepted.replayed or accepted.status == "accepted":
-        await start(rein, accepted.request)
+        starting = asyncio.create_task(start(rein, accepted.request))
+        rein.starting.add(starting)
+        starting.add_done_callback(rein.starting.discard)
 
 
 async def cancel(rein: Services, trace_id: UUID) -> None:

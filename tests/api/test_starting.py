@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
@@ -36,13 +37,28 @@ async def engine(configured: Any) -> Client:
 
 
 @pytest.fixture(scope="module")
-async def whole(configured: Any, engine: Client) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(create_app(configured)) as client:
+def app(configured: Any) -> FastAPI:
+    return create_app(configured)
+
+
+@pytest.fixture(scope="module")
+async def whole(app: FastAPI, engine: Client) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(app) as client:
         yield client
 
 
-async def test_a_goal_starts_its_workflow(whole: httpx.AsyncClient, engine: Client) -> None:
-    trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
+async def _start(whole: httpx.AsyncClient, app: FastAPI) -> str:
+    """Send a goal and wait until its workflow is started; the answer does not."""
+    answer = await whole.post("/api/goals", json=BODY)
+    await app.state.services.all_started()
+    trace_id: str = answer.json()["trace_id"]
+    return trace_id
+
+
+async def test_a_goal_starts_its_workflow(
+    whole: httpx.AsyncClient, app: FastAPI, engine: Client
+) -> None:
+    trace_id = await _start(whole, app)
     run = await engine.get_workflow_handle(f"goal_generation-{trace_id}").describe()
     assert run.status == WorkflowExecutionStatus.RUNNING
     assert run.typed_search_attributes[TRACE] == trace_id
@@ -53,7 +69,7 @@ async def test_a_goal_starts_its_workflow(whole: httpx.AsyncClient, engine: Clie
 
 
 async def test_a_replay_starts_what_was_not_started(
-    whole: httpx.AsyncClient, http: httpx.AsyncClient, engine: Client
+    whole: httpx.AsyncClient, app: FastAPI, http: httpx.AsyncClient, engine: Client
 ) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     trace_id = (await http.post("/api/goals", json=BODY, headers=key)).json()["trace_id"]
@@ -62,6 +78,7 @@ async def test_a_replay_starts_what_was_not_started(
         await workflow.describe()
     answer = await whole.post("/api/goals", json=BODY, headers=key)
     assert answer.headers["idempotent-replayed"] == "true"
+    await app.state.services.all_started()
     assert (await workflow.describe()).status == WorkflowExecutionStatus.RUNNING
 
 
@@ -74,6 +91,7 @@ async def _cancel_requested(engine: Client, trace_id: object) -> bool:
 
 
 async def test_cancel_reaches_the_workflow(whole: httpx.AsyncClient, engine: Client) -> None:
+    """Also when it comes before the workflow is there."""
     trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
     assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
     assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
@@ -89,9 +107,9 @@ async def test_a_run_that_was_never_started_is_cancelled_too(
 
 
 async def test_cancelling_what_was_ended_from_outside_starts_nothing(
-    whole: httpx.AsyncClient, engine: Client
+    whole: httpx.AsyncClient, app: FastAPI, engine: Client
 ) -> None:
-    trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
+    trace_id = await _start(whole, app)
     workflow = engine.get_workflow_handle(f"goal_generation-{trace_id}")
     await workflow.terminate()
     assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
