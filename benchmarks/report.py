@@ -17,7 +17,7 @@ def report(results: Results) -> str:
     ]
     for name in NAMES:
         zero, document, load = (results[key][name] for key in ("latency", "document", "load"))
-        cpu = [sum(_without_shipping(each["cpu"]).values()) for each in load]
+        cpu = [sum(each["cpu"].values()) for each in load]
         lines.append(
             f"| {name} | {_span([each['p50'] for each in zero])} / "
             f"{_span([each['p95'] for each in zero])} "
@@ -41,9 +41,8 @@ def _goals(results: Results) -> list[str]:
         return float(statistics.median(each[field] for each in results[key][name]))
 
     def cpu(name: str) -> float:
-        return statistics.median(
-            sum(_without_shipping(each["cpu"]).values()) for each in results["load"][name]
-        )
+        trials = results["load"][name]
+        return float(statistics.median(sum(each["cpu"].values()) for each in trials))
 
     plain, dbos, ours = NAMES[1:]
     over = median("document", ours, "p50")
@@ -74,10 +73,6 @@ def _goals(results: Results) -> list[str]:
     ]
     lines = ["| goal | reached | wanted |", "|---|---|---|"]
     return lines + [f"| {name} | {value:.3g} | {wanted} |" for name, value, wanted in rows]
-
-
-def _without_shipping(cpu: dict[str, float]) -> dict[str, float]:
-    return {name: spent for name, spent in cpu.items() if name != "shipper"}
 
 
 def _span(values: list[float]) -> str:
