@@ -15,7 +15,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from benchmarks.tracing import ways
 from benchmarks.tracing.collector import Collector, Span, collecting
-from benchmarks.tracing.cost import cost, cost_table
+from benchmarks.tracing.cost import cost_table, costs
 from benchmarks.tracing.sample import QUEUE, TracedWorkflow
 from benchmarks.tracing.verdict import Verdict, table, verdict
 from db.pool import acquire
@@ -174,9 +174,8 @@ async def main() -> None:
             for way in ways.WAYS:
                 for what in RUNS:
                     found.append(await comparison.run(way, what))
-            costs = [await cost(stack, traced=traced) for traced in (False, True)]
-    print(table(found))
-    print(cost_table(*costs))
+            print(table(found))
+            print(cost_table(*await costs(stack)))
     sys.stdout.flush()
     os._exit(0)  # a living temporalio client may abort a usual exit
 

@@ -5,11 +5,12 @@ import os
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import psutil
 from temporalio.client import Client
 
+from benchmarks.rein import drained
 from benchmarks.tracing import ways
 from benchmarks.tracing.sample import QUEUE, QuickWorkflow
 from devstack.stack import Stack
@@ -24,11 +25,27 @@ class Cost:
     p50_ms: float
     worker_ms: float
     postgres_ms: float
-    history_bytes: int
-    events: int
+    history_bytes: float
+    events: float
 
 
-async def cost(stack: Stack, *, traced: bool) -> Cost:
+async def costs(stack: Stack, rounds: int = 3) -> tuple[Cost, Cost]:
+    """Without tracing and with it, in turn; the medians of the rounds."""
+    without: list[Cost] = []
+    traced: list[Cost] = []
+    for _ in range(rounds):
+        for found, on in ((without, False), (traced, True)):
+            await drained(stack.urls["postgres"])
+            found.append(await _cost(stack, traced=on))
+    return _median(without), _median(traced)
+
+
+def _median(found: list[Cost]) -> Cost:
+    values = (statistics.median(each) for each in zip(*map(astuple, found), strict=True))
+    return Cost(*values)
+
+
+async def _cost(stack: Stack, *, traced: bool) -> Cost:
     """One run after another."""
     way = ways.REIN if traced else "none"
     client = await Client.connect(stack.urls["temporal"], **ways.client_options(way))
