@@ -165,7 +165,7 @@ async def test_an_abandoned_child_adds_to_its_parents_trace_after_the_end(runner
     async with _worker(client, runner.pool, runner.queue):
         handle = await client.start_workflow(
             Abandons.run,
-            STORY.model_copy(update={"waits": True}),
+            Story(waits=True, then=STORY),
             id=f"abandons-{runner.queue}",
             task_queue=runner.queue,
         )
