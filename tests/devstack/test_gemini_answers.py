@@ -189,7 +189,6 @@ def test_a_plan_prepares_before_it_begins_whatever_the_weekday(
     wednesday = date(2026, 1, 7)
     monkeypatch.setattr(f"{__name__}.TODAY", wednesday)
     week = plan(clarify("be happier")).weeks[0]
-
     days = [day_in_week(wednesday, task.day) for task in week.tasks]
     assert days == sorted(days)
     assert week.tasks[0].what.startswith("List five things")
@@ -211,7 +210,6 @@ def test_runs_have_a_day_of_rest_between_them(begin: int, monkeypatch: pytest.Mo
 def test_hours_in_the_goals_own_words_are_kept_out_of_the_title() -> None:
     goal = clarify("Hold a 20 minute conversation in Spanish by June, 4 hours a week")
     resolution = resolve(goal)
-
     assert resolution.title == "Hold a 20 minute conversation in Spanish by 30 June 2026"
     assert "In 4 hours a week you go from 1 minute to 20 minutes" in resolution.summary
     assert "You can give it" not in " ".join(goal.assumptions)

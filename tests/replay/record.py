@@ -18,6 +18,7 @@ from devstack.stack import Stack
 
 VERSION = "v1"
 FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
 GOAL = "I want to run a 5K by end of Q1"
 
 
@@ -67,7 +68,9 @@ async def submit(http: httpx.AsyncClient, goal: str) -> str:
 async def save(temporal: Client, name: str, trace_id: str) -> None:
     handle = temporal.get_workflow_handle(f"goal_generation-{trace_id}")
     history = await handle.fetch_history()
-    (FOLDER / f"goal_generation-{VERSION}-{name}.json").write_text(history.to_json() + "\n")
+    # Stack traces name files from the repository's root, not where it lies on this machine.
+    text = history.to_json().replace(f"{ROOT}/", "")
+    (FOLDER / f"goal_generation-{VERSION}-{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
