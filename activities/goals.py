@@ -2,7 +2,6 @@
 
 from datetime import date
 from typing import Any
-from uuid import uuid5
 
 from pydantic import BaseModel
 from temporalio import activity
@@ -37,6 +36,7 @@ from domain.goals import (
     quality_status,
     wrong_weeks,
 )
+from domain.runs import part_id
 
 
 class GoalActivities:
@@ -79,7 +79,7 @@ class GoalActivities:
     async def generate(self, request: GenerateRequest) -> Resolution:
         """Write a resolution, or write it again with the evaluator's suggestions."""
         trace_id = request.run.trace_id
-        resolution_id = uuid5(trace_id, f"resolution/{request.draft}")
+        resolution_id = part_id(trace_id, "resolution", request.draft)
 
         async def keep(conn: Connection, draft: ResolutionDraft) -> Resolution:
             resolution = Resolution(
@@ -119,7 +119,7 @@ class GoalActivities:
             overall = overall_score(draft)
             evaluation = Evaluation(
                 **draft.model_dump(),
-                evaluation_id=uuid5(trace_id, f"evaluation/{resolution_id}"),
+                evaluation_id=part_id(trace_id, "evaluation", resolution_id),
                 resolution_id=resolution_id,
                 overall=overall,
                 status=quality_status(overall),
@@ -154,7 +154,7 @@ class GoalActivities:
         async def keep(conn: Connection, draft: PlanDraft) -> Plan:
             plan = dated_plan(
                 draft,
-                plan_id=uuid5(trace_id, f"plan/{resolution_id}"),
+                plan_id=part_id(trace_id, "plan", resolution_id),
                 resolution_id=resolution_id,
                 starts_on=request.today,
             )

@@ -17,7 +17,7 @@ from db.runs import select_requests, select_unfinished
 from domain.goals import GoalRequest
 from domain.monitoring import Reconciled
 from domain.runs import RunStatus, traced_run
-from tracing.closing import RunEnd
+from tracing.closing import lost_end
 
 log = structlog.get_logger()
 
@@ -117,14 +117,8 @@ class MonitoringActivities:
         if trace_id is None or execution.status not in ENDINGS:
             return False
         status = ENDINGS[execution.status]
-        end = RunEnd(
-            trace_id=trace_id,
-            project=self._project,
-            status=status,
-            error_type="Workflow" + status.title().replace("_", ""),
-            error_message=f"The workflow was ended from outside ({status})",
-            ended_at=execution.close_time.ToDatetime(UTC),
-        )
+        ended_at = execution.close_time.ToDatetime(UTC)
+        end = lost_end(trace_id, status, ended_at, project=self._project)
         async with acquire(self._pool) as conn, conn.transaction():
             closed = await record_end(conn, end, execution.execution.run_id)
         if closed:

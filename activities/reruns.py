@@ -1,6 +1,6 @@
 """Taking over what an earlier run made, for a run that repeats it from a stage."""
 
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from temporalio import activity
 
@@ -24,6 +24,7 @@ from domain.goals import (
     TakenOver,
 )
 from domain.results import redone_stages
+from domain.runs import part_id
 
 
 class RerunActivities:
@@ -67,7 +68,7 @@ async def _copy_goal(conn: Connection, source: UUID, trace_id: UUID) -> Clarifie
 
 
 async def _copy_resolution(conn: Connection, old: Resolution, trace_id: UUID) -> Resolution:
-    copy = old.model_copy(update={"resolution_id": uuid5(trace_id, "resolution/1"), "draft": 1})
+    copy = old.model_copy(update={"resolution_id": part_id(trace_id, "resolution", 1), "draft": 1})
     return await insert_resolution(conn, trace_id, copy)
 
 
@@ -78,7 +79,7 @@ async def _copy_evaluation(
     if evaluation is None:
         return None
     ids = {
-        "evaluation_id": uuid5(trace_id, f"evaluation/{new.resolution_id}"),
+        "evaluation_id": part_id(trace_id, "evaluation", new.resolution_id),
         "resolution_id": new.resolution_id,
     }
     return await insert_evaluation(conn, trace_id, evaluation.model_copy(update=ids))
@@ -91,7 +92,7 @@ async def _copy_plan(
     if plan is None:
         return None
     ids = {
-        "plan_id": uuid5(trace_id, f"plan/{new.resolution_id}"),
+        "plan_id": part_id(trace_id, "plan", new.resolution_id),
         "resolution_id": new.resolution_id,
     }
     return (await insert_plan(conn, trace_id, plan.model_copy(update=ids))).ref()

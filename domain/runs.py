@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from datetime import datetime
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,6 +92,11 @@ class RunEvent(Message):
 def workflow_id(kind: RunKind, trace_id: UUID) -> str:
     """`<kind>-<trace_id>`: copy either id from any screen into any other."""
     return f"{kind}-{trace_id}"
+
+
+def part_id(trace_id: UUID, part: str, of: object) -> UUID:
+    """The id of what a run makes: `evaluation` of a resolution, say. The same on every attempt."""
+    return uuid5(trace_id, f"{part}/{of}")
 
 
 def pseudonym(user_id: str, key: str) -> str:

@@ -100,14 +100,9 @@ async def close_trace(
     )
 
 
-async def close_lost(
-    conn: Connection, trace_id: UUID, status: str, ended_at: datetime, *, project: str = "default"
-) -> None:
-    """End the trace of a run that could not do it: terminated, timed out or lost.
-
-    `project` matters only when nothing of the trace was ever stored.
-    """
-    end = RunEnd(
+def lost_end(trace_id: UUID, status: str, ended_at: datetime, *, project: str) -> RunEnd:
+    """The end of a run that could not tell it: terminated, timed out or lost."""
+    return RunEnd(
         trace_id=trace_id,
         project=project,
         status=status,
@@ -115,7 +110,16 @@ async def close_lost(
         error_message=f"The workflow was ended from outside ({status})",
         ended_at=ended_at,
     )
-    await close_trace(conn, end)
+
+
+async def close_lost(
+    conn: Connection, trace_id: UUID, status: str, ended_at: datetime, *, project: str = "default"
+) -> None:
+    """End the trace of a run that could not do it: terminated, timed out or lost.
+
+    `project` matters only when nothing of the trace was ever stored.
+    """
+    await close_trace(conn, lost_end(trace_id, status, ended_at, project=project))
 
 
 def _fresh(end: RunEnd) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""The model stand-in, served in this process on a free port, and the real client pointed at it."""
+"""The stand-ins, each served on a free port, and clients pointed at them."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from google.genai import types
 from devstack.controls import GeminiControl
 from devstack.gemini.app import StandIn
 from devstack.gemini.server import make_server
+from devstack.opik.serving import running
 from tests.devstack.gemini_house import GeminiHouse
 
 
@@ -43,3 +45,13 @@ async def _gemini_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 async def gemini_house(_gemini_house: GeminiHouse) -> AsyncIterator[GeminiHouse]:
     yield _gemini_house
     await _gemini_house.control.reset()
+
+
+@pytest.fixture
+async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an Opik receiver of the test's own, empty at first."""
+    async with (
+        running(tmp_path / "opik.db") as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        yield client

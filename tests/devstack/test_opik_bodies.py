@@ -2,27 +2,15 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from devstack.opik import wire
 from devstack.opik.rules import new_id
-from devstack.opik.serving import running
 from tests.devstack.opik_house import V1, Item, trace
 
 PACKED = {"Content-Encoding": "gzip"}
-
-
-@pytest.fixture
-async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running(tmp_path / "opik.db") as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
-    ):
-        yield client
 
 
 def span(**fields: object) -> Item:

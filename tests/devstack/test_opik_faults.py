@@ -1,25 +1,13 @@
 """What the receiver does wrong when it is asked to."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from devstack.opik.rules import new_id
-from devstack.opik.serving import running
 
 BATCH = "/api/v1/private/traces/batch"
-
-
-@pytest.fixture
-async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running(tmp_path / "opik.db") as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
-    ):
-        yield client
 
 
 def body(*ids: str, name: str = "t") -> dict[str, list[dict[str, str]]]:

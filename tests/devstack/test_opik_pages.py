@@ -2,29 +2,17 @@
 
 import re
 import sqlite3
-from collections.abc import AsyncIterator
 from html import unescape
-from pathlib import Path
 
 import httpx
 import pytest
 
 from devstack.opik import present
 from devstack.opik.rules import new_id, now_us
-from devstack.opik.serving import running
 from devstack.opik.waterfall import Waterfall, waterfall
 from tests.devstack.opik_house import V1, page, score, send, text, trace
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>'
-
-
-@pytest.fixture
-async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running(tmp_path / "opik.db") as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
-    ):
-        yield client
 
 
 async def test_opik_s_own_address_of_a_trace_shows_it(opik: httpx.AsyncClient) -> None:

@@ -1,27 +1,15 @@
 """The list of traces: its rows, filters, order and pages."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 import httpx
 import pytest
 
 from devstack.opik.rules import new_id
-from devstack.opik.serving import running
 from tests.devstack.opik_house import NOW, page, score, send, text, trace
-
-
-@pytest.fixture
-async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running(tmp_path / "opik.db") as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
-    ):
-        yield client
 
 
 async def test_a_row_says_what_the_drawing_says(opik: httpx.AsyncClient) -> None:

@@ -1,15 +1,12 @@
 """What the real client once sent, sent again: every request is answered as it was."""
 
 import json
-from collections.abc import AsyncIterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-
-from devstack.opik.serving import running
 
 RECORDED = Path(__file__).parent / "data" / "opik_requests.jsonl"
 # Where the recorder of that time did less than a server does: it made no project for a prompt, and
@@ -24,15 +21,6 @@ Row = dict[str, Any]
 def sessions() -> list[list[Row]]:
     rows = [json.loads(line) for line in RECORDED.read_text().splitlines()]
     return [list(each) for _, each in groupby(rows, key=lambda row: row["section"][0])]
-
-
-@pytest.fixture
-async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running(tmp_path / "opik.db") as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
-    ):
-        yield client
 
 
 def at(document: Any, path: str) -> str:

@@ -1,7 +1,6 @@
 """The server's rules as a client meets them over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -15,15 +14,6 @@ from devstack.opik.serving import running
 V1 = "/api/v1/private"
 START = datetime(2026, 1, 25, 14, 30, tzinfo=UTC)
 Json = dict[str, object]
-
-
-@pytest.fixture
-async def opik(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running(tmp_path / "opik.db") as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
-    ):
-        yield client
 
 
 def at(seconds: float) -> str:
