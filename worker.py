@@ -18,7 +18,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import logs
 from activities.goals import GoalActivities
-from activities.monitoring import MonitoringActivities
+from activities.reconcile import ReconcileActivities
 from activities.reruns import RerunActivities
 from activities.runs import RunActivities
 from activities.stage import StageRunner
@@ -32,8 +32,8 @@ from prompts.library import Prompt, files, parse
 from settings import Settings, read_settings
 from tracing.context import TraceContext, attach
 from workflows.goals import GoalGenerationWorkflow
-from workflows.monitoring import ReconcileWorkflow
 from workflows.options import SEARCH_ATTRIBUTES
+from workflows.reconcile import ReconcileWorkflow
 from workflows.schedules import upsert_schedules
 from workflows.starting import start_goal_generation
 
@@ -94,7 +94,7 @@ def make_worker(
     """Everything that Rein runs, wired."""
     stages = StageRunner(pool, gemini, repair=repair, timeout_s=settings.model_timeout_s)
     goals = GoalActivities(stages)
-    monitoring = MonitoringActivities(
+    monitoring = ReconcileActivities(
         pool, client, project=settings.opik_project, start=_starter(client, settings)
     )
     return Worker(

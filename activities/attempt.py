@@ -14,8 +14,8 @@ from db.ledger import reserve_call, settle_call
 from db.pool import Connection, Pool, acquire
 from db.runs import append_event
 from domain.errors import NotFound, Unavailable
+from domain.ledger import PaidCall, Reservation, Settlement
 from domain.runs import PromptRef, RunEventKind
-from domain.spend import PaidCall, Reservation, Settlement
 from llm.errors import ModelError
 from llm.gemini import PROVIDER, Answer, Gemini, ModelCall
 from llm.models import output_limit, takes_temperature, with_room_to_think

@@ -15,27 +15,18 @@ from db.goals import (
     update_clarified_goal,
 )
 from db.pool import Connection
+from domain.evaluations import Evaluation, EvaluationDraft, overall_score, quality_status
 from domain.goals import (
     ClarifiedGoal,
     ClarifiedGoalDraft,
     EvaluateRequest,
-    Evaluation,
-    EvaluationDraft,
     GenerateRequest,
     GoalContext,
-    Plan,
-    PlanDraft,
-    PlanRef,
     PlanRequest,
     PreprocessRequest,
-    Resolution,
-    ResolutionDraft,
-    dated_plan,
-    overall_score,
-    plan_weeks,
-    quality_status,
-    wrong_weeks,
 )
+from domain.plans import Plan, PlanDraft, PlanRef, dated_plan, plan_weeks, wrong_weeks
+from domain.resolutions import Resolution, ResolutionDraft
 from domain.runs import part_id
 
 

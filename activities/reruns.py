@@ -15,14 +15,10 @@ from db.goals import (
     update_clarified_goal,
 )
 from db.pool import Connection, Pool, acquire
-from domain.goals import (
-    ClarifiedGoal,
-    Evaluation,
-    GoalRequest,
-    PlanRef,
-    Resolution,
-    TakenOver,
-)
+from domain.evaluations import Evaluation
+from domain.goals import ClarifiedGoal, GoalRequest, TakenOver
+from domain.plans import PlanRef
+from domain.resolutions import Resolution
 from domain.results import redone_stages
 from domain.runs import part_id
 

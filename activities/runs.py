@@ -7,7 +7,8 @@ from temporalio import activity
 from db.goals import select_last_evaluation, update_kept_resolution
 from db.pool import Connection, Pool, acquire
 from db.runs import append_event, finish_run
-from domain.goals import Evaluation, GoalOutcome
+from domain.evaluations import Evaluation
+from domain.goals import GoalOutcome
 from domain.runs import RunStatus
 from tracing.closing import RunEnd
 from tracing.outbox import Score, close_trace, put_scores

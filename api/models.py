@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field, field_serializer
 
 from api.links import RunLinks
 from domain.feedback import Feedback
-from domain.goals import Plan, Resolution
+from domain.plans import Plan
+from domain.resolutions import Resolution
 from domain.results import GoalReport, GoalSummary
 
 

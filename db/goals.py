@@ -3,7 +3,10 @@
 from uuid import UUID
 
 from db.pool import Connection
-from domain.goals import ClarifiedGoal, Evaluation, GoalContext, Plan, Resolution
+from domain.evaluations import Evaluation
+from domain.goals import ClarifiedGoal, GoalContext
+from domain.plans import Plan
+from domain.resolutions import Resolution
 
 
 async def insert_goal(

@@ -8,7 +8,9 @@ from uuid import UUID
 from asyncpg import Record
 
 from db.pool import Connection
-from domain.goals import GoalRequest, Plan, Resolution
+from domain.goals import GoalRequest
+from domain.plans import Plan
+from domain.resolutions import Resolution
 from domain.results import Draft, FoundRun, GoalReport, GoalSummary, RunError
 from domain.runs import RunStatus
 

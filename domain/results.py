@@ -7,15 +7,10 @@ from uuid import UUID
 
 from pydantic import Field, PlainSerializer
 
-from domain.goals import (
-    ClarifiedGoal,
-    Evaluation,
-    GoalContext,
-    Plan,
-    QualityStatus,
-    Rerun,
-    Resolution,
-)
+from domain.evaluations import Evaluation, QualityStatus
+from domain.goals import ClarifiedGoal, GoalContext, Rerun
+from domain.plans import Plan
+from domain.resolutions import Resolution
 from domain.runs import STAGES, Manifest, Message, RunStatus, Stage
 
 

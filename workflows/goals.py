@@ -12,20 +12,19 @@ with workflow.unsafe.imports_passed_through():
     from activities.goals import GoalActivities
     from activities.reruns import RerunActivities
     from domain.errors import ReinError
+    from domain.evaluations import Evaluation, needs_revision
     from domain.goals import (
         ClarifiedGoal,
         EvaluateRequest,
-        Evaluation,
         GenerateRequest,
         GoalOutcome,
         GoalRequest,
-        PlanRef,
         PlanRequest,
         PreprocessRequest,
-        Resolution,
         TakenOver,
-        needs_revision,
     )
+    from domain.plans import PlanRef
+    from domain.resolutions import Resolution
     from domain.runs import Stage
     from workflows.card import RunCard, failure_code
     from workflows.options import db_call, llm_call

@@ -25,17 +25,10 @@ from db.goals import (
 from db.pool import Pool, acquire
 from db.prompts import insert_prompt_version
 from db.runs import append_event, finish_run, insert_run
-from domain.goals import (
-    ClarifiedGoal,
-    DimensionScore,
-    Evaluation,
-    GoalContext,
-    GoalRequest,
-    PlanDraft,
-    Resolution,
-    SmartCriteria,
-    dated_plan,
-)
+from domain.evaluations import DimensionScore, Evaluation
+from domain.goals import ClarifiedGoal, GoalContext, GoalRequest, SmartCriteria
+from domain.plans import PlanDraft, dated_plan
+from domain.resolutions import Resolution
 from domain.runs import STAGES, Manifest, PromptRef, RunStatus, Stage
 from settings import Settings
 from tracing.ids import new_trace_id

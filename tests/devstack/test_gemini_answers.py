@@ -15,14 +15,10 @@ from devstack.gemini.answers import WRITERS
 from devstack.gemini.answers.dates import find_deadline
 from devstack.gemini.answers.topics import PROJECT, TOPICS, VAGUE
 from devstack.gemini.text import Request
-from domain.goals import (
-    ClarifiedGoalDraft,
-    EvaluationDraft,
-    PlanDraft,
-    ResolutionDraft,
-    day_in_week,
-    plan_weeks,
-)
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft, day_in_week, plan_weeks
+from domain.resolutions import ResolutionDraft
 
 TODAY = date(2026, 1, 5)
 SMART = (

@@ -11,7 +11,9 @@ from google.genai import errors, types
 
 from devstack.gemini.faults import ALL_FAULTS, Rule
 from devstack.gemini.protocol import BadRequest
-from domain.goals import ClarifiedGoalDraft, EvaluationDraft, PlanDraft
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
 from tests.devstack.gemini_house import GeminiHouse
 
 GOAL = "<goal>Save €5,000 by June 2026</goal><today>2026-01-05</today>"

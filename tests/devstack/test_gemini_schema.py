@@ -10,7 +10,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from devstack.gemini.schema import compiled, conform, generate, stage_of
-from domain.goals import ClarifiedGoalDraft, EvaluationDraft, PlanDraft, ResolutionDraft
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
+from domain.resolutions import ResolutionDraft
 
 
 class Colour(Enum):

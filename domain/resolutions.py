@@ -4,9 +4,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from domain.goals.plans import MAX_PLAN_WEEKS
-from domain.goals.words import Line, Sentence
+from domain.plans import MAX_PLAN_WEEKS
 from domain.runs import Message
+from domain.text import Line, Sentence
 
 
 class Phase(Message):

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from domain.goals.words import Line, Sentence
 from domain.runs import Message
+from domain.text import Line, Sentence
 
 QualityStatus = Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
 

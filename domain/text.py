@@ -1,4 +1,4 @@
-"""Kinds of text that the models of a goal are made of."""
+"""Kinds of text that the models are made of."""
 
 from typing import Annotated
 

@@ -15,7 +15,7 @@ from activities.runs import record_end
 from db.pool import Pool, acquire
 from db.runs import select_requests, select_unfinished
 from domain.goals import GoalRequest
-from domain.monitoring import Reconciled
+from domain.reconcile import Reconciled
 from domain.runs import RunStatus, traced_run
 from tracing.closing import lost_end
 
@@ -35,7 +35,7 @@ ENDINGS: dict[int, RunStatus] = {
 }
 
 
-class MonitoringActivities:
+class ReconcileActivities:
     """Compares rows with workflows and mends the difference; every step may be repeated."""
 
     def __init__(

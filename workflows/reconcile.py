@@ -6,8 +6,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.monitoring import MonitoringActivities
-    from domain.monitoring import Reconciled
+    from activities.reconcile import ReconcileActivities
+    from domain.reconcile import Reconciled
 
 
 @workflow.defn
@@ -17,7 +17,7 @@ class ReconcileWorkflow:
     @workflow.run
     async def run(self) -> Reconciled:
         return await workflow.execute_activity_method(
-            MonitoringActivities.reconcile,
+            ReconcileActivities.reconcile,
             start_to_close_timeout=timedelta(minutes=5),
             heartbeat_timeout=timedelta(seconds=30),
             retry_policy=RetryPolicy(maximum_attempts=3),

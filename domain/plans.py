@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from domain.goals.words import Line
 from domain.runs import Message
+from domain.text import Line
 
 MAX_PLAN_WEEKS = 26
 DEFAULT_PLAN_WEEKS = 12

@@ -13,13 +13,13 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import ActivityEnvironment
 
-from activities.monitoring import MonitoringActivities
+from activities.reconcile import ReconcileActivities
 from db import pool as database
 from db.goals import insert_goal
 from db.pool import Pool, acquire
 from db.runs import insert_run
 from domain.goals import GoalContext, GoalRequest
-from domain.monitoring import Reconciled
+from domain.reconcile import Reconciled
 from domain.runs import Manifest, workflow_id
 from tests.conftest import TemporalServer
 from tracing.ids import new_trace_id
@@ -38,7 +38,7 @@ class House:
 
     pool: Pool
     client: Client
-    monitoring: MonitoringActivities
+    monitoring: ReconcileActivities
     queue: str
 
     async def accept(self, *, minutes_ago: float = 5) -> GoalRequest:
@@ -112,7 +112,7 @@ async def house(
     queue = request.node.name
     async with await database.connect(postgres_url, size=4) as pool:
         house = House(pool, client, None, queue)  # type: ignore[arg-type]
-        house.monitoring = MonitoringActivities(pool, client, project="test", start=house.start)
+        house.monitoring = ReconcileActivities(pool, client, project="test", start=house.start)
         yield house
 
 
