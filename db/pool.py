@@ -3,18 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 from pydantic_core import from_json, to_json
 
+from domain.callers import TENANT_ID
 from domain.errors import Unavailable
 
 log = structlog.get_logger()
 
 Connection = asyncpg.Connection | PoolConnectionProxy
+
+# What a pool's connections may see: one tenant's rows at a time, or everybody's.
+Role = Literal["rein_application", "rein_operations"]
 
 ACQUIRE_TIMEOUT_S = 2
 # The longest that one waits in a queue that moves.
@@ -43,11 +47,12 @@ class Pool(asyncpg.Pool):
     lent_at = 0.0
 
 
-def connect(url: str, *, size: int, name: str = "rein") -> Pool:
-    """A pool of at most `size` connections, to be awaited or entered.
+def connect(url: str, *, size: int, role: Role, name: str = "rein") -> Pool:
+    """A pool of at most `size` connections in one role, to be awaited or entered.
 
     It is empty at first, so that a process starts while PostgreSQL is away, and it heals by itself
-    when PostgreSQL is back.
+    when PostgreSQL is back. In the role `rein_application` only `transaction` meets any rows of
+    tenants; in `rein_operations` every statement meets everybody's.
     """
     return Pool(
         url,
@@ -61,9 +66,9 @@ def connect(url: str, *, size: int, name: str = "rein") -> Pool:
         max_inactive_connection_lifetime=300,
         command_timeout=COMMAND_TIMEOUT_S,
         timeout=ACQUIRE_TIMEOUT_S,
-        server_settings={"application_name": name},
+        server_settings={"application_name": name, "role": role},
         init=_teach_jsonb,
-        reset=_keep,
+        reset=_end_transaction,
     )
 
 
@@ -95,6 +100,28 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
             # has ended the connection, and what the block did or raised stands.
             with suppress(*_AWAY):
                 await pool.release(conn, timeout=ACQUIRE_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def transaction(pool: Pool, tenant: str) -> AsyncIterator[Connection]:
+    """Borrow a connection for one transaction that meets only the rows of `tenant`.
+
+    The tenant is a setting of the transaction, never of the session, so the next borrower of the
+    connection does not inherit it; it travels with BEGIN, so it costs no round trip of its own.
+    Raises ValueError when `tenant` is no tenant's id, and what `acquire` raises.
+    """
+    if not TENANT_ID.fullmatch(tenant):
+        raise ValueError(f"{tenant!r} is no tenant's id")
+    async with acquire(pool) as conn:
+        await conn.execute(f"BEGIN; SET LOCAL rein.tenant = '{tenant}'")
+        try:
+            yield conn
+        except BaseException:
+            # A connection that was lost has no transaction any more.
+            with suppress(*_AWAY, asyncpg.InterfaceError):
+                await conn.execute("ROLLBACK")
+            raise
+        await conn.execute("COMMIT")
 
 
 async def _borrow(pool: Pool) -> PoolConnectionProxy:
@@ -163,8 +190,13 @@ async def _hear(
         conn.terminate()
 
 
-async def _keep(conn: Connection) -> None:
-    """Nothing here changes a session, so there is nothing to undo: a round trip less each time."""
+async def _end_transaction(conn: Connection) -> None:
+    """Undo what a borrower left open when it was cancelled at the end of its transaction.
+
+    Nothing here changes a session, so there is nothing else to undo, and mostly no round trip.
+    """
+    if conn.is_in_transaction():
+        await conn.execute("ROLLBACK")
 
 
 async def _teach_jsonb(conn: Connection) -> None:
