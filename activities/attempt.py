@@ -22,7 +22,7 @@ from llm.models import output_limit, takes_temperature, with_room_to_think
 from llm.parsing import read
 from llm.prices import cost_usd, reserve_usd
 from prompts.library import Prompt, render
-from tracing.spans import ChildSpan, StageTrace
+from tracing import ChildSpan, StageTrace
 
 # An error that nobody has classified is worth this many attempts, not more.
 UNKNOWN_ATTEMPTS = 5

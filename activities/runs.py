@@ -9,8 +9,7 @@ from db.pool import Connection, Pool, acquire
 from db.runs import append_event, finish_run
 from domain.goals import Evaluation, GoalOutcome
 from domain.runs import RunStatus
-from tracing.closing import RunEnd
-from tracing.outbox import Score, close_trace, put_scores
+from tracing import RunEnd, Score, close_trace, put_scores
 
 
 class RunActivities:
