@@ -6,7 +6,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
 
 from settings import Settings
-from tracing.plugin import TracingPlugin
+from tracing import TracingPlugin
 
 
 async def connect(

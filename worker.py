@@ -30,7 +30,7 @@ from domain.goals import GoalRequest
 from llm.gemini import Gemini
 from prompts.library import Prompt, files, parse
 from settings import Settings, read_settings
-from tracing.context import TraceContext, attach
+from tracing import TraceContext, attach
 from workflows.goals import GoalGenerationWorkflow
 from workflows.options import SEARCH_ATTRIBUTES
 from workflows.reconcile import ReconcileWorkflow

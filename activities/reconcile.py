@@ -17,7 +17,7 @@ from db.runs import select_requests, select_unfinished
 from domain.goals import GoalRequest
 from domain.reconcile import Reconciled
 from domain.runs import RunStatus, traced_run
-from tracing.closing import lost_end
+from tracing import lost_end
 
 log = structlog.get_logger()
 

@@ -10,8 +10,7 @@ from db.runs import append_event, finish_run
 from domain.evaluations import Evaluation
 from domain.goals import GoalOutcome
 from domain.runs import RunStatus
-from tracing.closing import RunEnd
-from tracing.outbox import Score, close_trace, put_scores
+from tracing import RunEnd, Score, close_trace, put_scores
 
 
 class RunActivities:

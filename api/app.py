@@ -21,7 +21,6 @@ from client import connect
 from db import pool as database
 from db.events import Watchers
 from settings import Settings, read_settings
-from tracing import text
 
 DESCRIPTION = """
 A goal in a person's own words goes in; a resolution, its scores, a week-by-week plan and a trace
@@ -83,7 +82,6 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_format)
-        text.configure(settings.trace_text, key=settings.pseudonym_key.get_secret_value())
         # Lazy: the API starts, accepts and reads while Temporal is away.
         temporal = await connect(settings, lazy=True)
         async with database.connect(

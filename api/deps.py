@@ -17,7 +17,7 @@ from api.links import Addresses, TracePages
 from db.events import Watchers
 from db.pool import Connection, Pool, acquire
 from domain.errors import InvalidRequest
-from tracing.context import TraceContext
+from tracing import TraceContext
 
 LONGEST_WAIT_S = 60
 

@@ -22,7 +22,7 @@ from db.results import select_found_run
 from domain.errors import NotReady
 from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission
 from domain.runs import FINAL_STATUSES, RunStatus
-from tracing.outbox import Score, put_scores
+from tracing import Score, put_scores
 
 router = APIRouter(prefix="/api", tags=["feedback"])
 

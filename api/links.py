@@ -4,10 +4,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from db.pool import Connection
 from domain.runs import workflow_id
-from tracing.links import trace_url, workflow_url
-from tracing.outbox import project_id
-from tracing.rows import Connection
+from tracing import project_id, trace_url, workflow_url
 
 
 class RunLinks(BaseModel):

@@ -16,7 +16,7 @@ from db.prompts import select_current_prompts
 from db.results import count_recent_runs
 from domain.errors import Unavailable
 from domain.runs import STAGES
-from tracing.outbox import backlog
+from tracing import backlog
 
 router = APIRouter(tags=["operations"])
 

@@ -22,9 +22,7 @@ from domain.errors import AlreadyFinished, IdempotencyMismatch, NotFound, Unavai
 from domain.goals import GoalContext, GoalRequest, Rerun
 from domain.results import GoalReport
 from domain.runs import FINAL_STATUSES, TRACE_NAMES, Manifest, RunStatus, pseudonym, workflow_id
-from tracing.context import attach
-from tracing.ids import new_trace_id
-from tracing.outbox import open_trace
+from tracing import attach, new_trace_id, open_trace
 from workflows.starting import start_goal_generation
 
 log = structlog.get_logger()

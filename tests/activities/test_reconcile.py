@@ -22,7 +22,7 @@ from domain.goals import GoalContext, GoalRequest
 from domain.reconcile import Reconciled
 from domain.runs import Manifest, workflow_id
 from tests.conftest import TemporalServer
-from tracing.ids import new_trace_id
+from tracing import new_trace_id
 from worker import register_search_attributes
 from workflows.starting import start_goal_generation
 

@@ -22,8 +22,7 @@ from domain.goals import ClarifiedGoal, GoalContext, PreprocessRequest
 from domain.runs import Manifest, PromptRef, RunRef
 from llm.gemini import Gemini
 from prompts.library import files, parse
-from tracing.context import TraceContext, attach
-from tracing.ids import new_trace_id
+from tracing import TraceContext, attach, new_trace_id
 
 pytestmark = pytest.mark.stack
 

@@ -31,7 +31,7 @@ from domain.plans import PlanDraft, dated_plan
 from domain.resolutions import Resolution
 from domain.runs import STAGES, Manifest, PromptRef, RunStatus, Stage
 from settings import Settings
-from tracing.ids import new_trace_id
+from tracing import new_trace_id
 
 REFS = {
     stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64) for n, stage in enumerate(STAGES)

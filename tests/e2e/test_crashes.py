@@ -15,7 +15,7 @@ from devstack.temporal import find_program
 from domain.goals import GoalContext, GoalRequest
 from domain.runs import Manifest, PromptRef
 from prompts.library import PromptFile, files
-from tracing.ids import new_trace_id
+from tracing import new_trace_id
 
 from .conftest import Analyst, Backend
 from .test_goals import GOAL, WHOLE_TREE
