@@ -213,9 +213,7 @@ def prompt_name(prompt: PromptRef) -> str:
 
 
 def _unanswered(span: ChildSpan, state: CallState, code: str) -> Settlement:
-    return Settlement(
-        call_id=span.id, state=state, finished_at=datetime.now(UTC), error_code=code
-    )
+    return Settlement(call_id=span.id, state=state, finished_at=datetime.now(UTC), error_code=code)
 
 
 def _sha256(call: ModelCall) -> str:

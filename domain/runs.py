@@ -29,6 +29,7 @@ FINAL_STATUSES: frozenset[RunStatus] = frozenset(
     ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
 )
 
+
 class Message(BaseModel):
     """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
 

@@ -79,7 +79,8 @@ CALLERS = (
         tenant_id   text NOT NULL DEFAULT current_setting('rein.tenant'),
         key         text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
         fingerprint text NOT NULL,  -- SHA-256 of what the caller sent, and to which address
-        trace_id    uuid NOT NULL REFERENCES runs ON DELETE CASCADE,
+        -- deferred: the key is claimed before its run is stored
+        trace_id    uuid NOT NULL REFERENCES runs ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
         expires_at  timestamptz NOT NULL,
         PRIMARY KEY (tenant_id, key)
     )

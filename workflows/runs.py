@@ -1,7 +1,7 @@
 """The run card: what the Temporal UI shows of a run, in words, and the attributes it lists by."""
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import (
@@ -12,15 +12,18 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from domain.goals import GoalOutcome, GoalRequest
-    from domain.runs import RunStatus, Stage
+    from activities.stage import StageSpec
+    from domain.runs import RunOutcome, RunRequest, RunStatus
     from workflows.options import SCORE, STATUS
+
+
+Outcome = TypeVar("Outcome", bound=RunOutcome)
 
 
 class RunCard:
     """Live details while the run is under way; status and score as search attributes at its end."""
 
-    def __init__(self, request: GoalRequest) -> None:
+    def __init__(self, request: RunRequest) -> None:
         self._request = request
 
     def __enter__(self) -> Self:
@@ -37,11 +40,13 @@ class RunCard:
             workflow.upsert_search_attributes([STATUS.value_set(status)])
             self._show(f"Ended: {status} ({failure_code(error)})")
 
-    def at(self, stage: Stage, doing: str) -> None:
+    def at(self, *stages: StageSpec[Any, Any, Any]) -> None:
         """Say what the run is doing now."""
-        self._show(f"{doing} (stage `{stage}`)")
+        doing = " and ".join(stage.doing for stage in stages)
+        names = ", ".join(f"`{stage.name}`" for stage in stages)
+        self._show(f"{doing[0]}{doing[1:].lower()} (stage {names})")
 
-    def done(self, outcome: GoalOutcome) -> GoalOutcome:
+    def done(self, outcome: Outcome) -> Outcome:
         """Say how the run ended, and list it by its status and score."""
         updates = [STATUS.value_set(outcome.status)]
         if outcome.quality_score is not None:
@@ -58,7 +63,7 @@ class RunCard:
         )
         lines = [
             f"**{headline}**",
-            f"- Goal: {_excerpt(request.goal)}",
+            f"- About: {request.about}",
             f"- For: `{request.user}`",
             f"- Trace: {workflow.memo_value('trace_url', str(request.trace_id))}",
             f"- Made with: {request.manifest.model}; {prompts}",
@@ -76,18 +81,9 @@ def failure_code(error: BaseException) -> str:
     return "CANCELLED" if cause and is_cancelled_exception(cause) else type(cause).__name__
 
 
-def _ending(outcome: GoalOutcome) -> str:
+def _ending(outcome: RunOutcome) -> str:
     if outcome.status == "refused":
         return f"Refused: {outcome.refusal_reason}"
-    score = (
-        f"{outcome.quality_score}/10 {outcome.quality_status}"
-        if outcome.evaluation_id
-        else "no score"
-    )
+    score = "no score" if outcome.quality_score is None else f"{outcome.quality_score}/10"
     missing = "".join(f"; no {stage}: {code}" for stage, code in outcome.missing.items())
     return f"Done: {outcome.title} ({score}{missing})"
-
-
-def _excerpt(goal: str) -> str:
-    line = " ".join(goal.split())
-    return line if len(line) <= 120 else f"{line[:119]}…"
