@@ -141,7 +141,6 @@ def _render(
 async def _of_rein(request: Request, error: Exception) -> Response:
     if not isinstance(error, ReinError):
         raise error
-    retry = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status >= 500:
         log.warning("refused", code=error.code, detail=error.detail, path=request.url.path)
     return _render(
@@ -151,7 +150,7 @@ async def _of_rein(request: Request, error: Exception) -> Response:
         detail=_visible(error.detail),
         cure=error.cure,
         trace_id=error.trace_id or _trace_id(request),
-        headers=retry,
+        headers=error.headers,
     )
 
 
