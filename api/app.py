@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 import logs
-from api import events, feedback, goals, monitoring, page, problems, results, traces
+from api import feedback, goals, monitoring, page, problems, results, runs
 from api.deps import Config, Services
 from api.edge import Edge
 from api.gauges import Gauges
@@ -64,10 +64,9 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(Edge, registry=registry)
     for router in (
+        runs.router,
         goals.router,
-        events.router,
         results.router,
-        traces.router,
         feedback.router,
         monitoring.router,
         page.router,

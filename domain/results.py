@@ -74,6 +74,7 @@ class RunReport(Message):
     status: RunStatus
     stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
     user_id: str
+    goal_id: UUID = Field(description="The run whose person's words this one works on")
     title: str | None
     created_at: datetime
     started_at: datetime | None

@@ -29,6 +29,8 @@ class Kind:
     outcome: type[RunOutcome]
     trace: str
     """The name of its traces."""
+    path: str | None = None
+    """Where the API shows such runs whole, followed by the trace id."""
     stages: tuple[StageSpec[Any, Any, Any], ...] = ()
     """The stages that ask a model, in their order."""
     finish: Finish = finish_nothing
@@ -56,6 +58,7 @@ KINDS: Mapping[RunKind, Kind] = {
         GoalRequest,
         GoalOutcome,
         trace="goal_generation_pipeline",
+        path="/api/goals",
         stages=(PREPROCESS, GENERATE, EVALUATE, PLAN),
         finish=finish_goal,
         repeat=repeat_goal,
