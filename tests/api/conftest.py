@@ -9,10 +9,10 @@ from uuid import UUID, uuid5
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
-from api.app import create_app
+from api.app import Api, create_app
+from api.health import create_operations
+from api.server import Server, config
 from db import pool as database
 from db.goals import (
     insert_evaluation,
@@ -45,10 +45,9 @@ def settings(database_url: str, **changed: Any) -> Settings:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """The app behind a real server on a free port."""
-    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+async def serving(app: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """The app behind a real server on a free port; the client uses the public host."""
+    server = Server(config(app, "127.0.0.1", 0), app.end_streams)
     ready = asyncio.Event()
     startup = server.startup
 
@@ -61,7 +60,10 @@ async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     await ready.wait()
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False
+        base_url=f"http://127.0.0.1:{port}",
+        headers={"Host": "rein.test"},
+        timeout=30,
+        trust_env=False,
     ) as client:
         yield client
     server.should_exit = True
@@ -81,10 +83,24 @@ async def url(module_postgres_url: str) -> str:
     return module_postgres_url
 
 
+def operations(app: Api) -> httpx.AsyncClient:
+    """A client of what the API serves to operators, without a server in between."""
+    behind = create_operations(app.state, {"goal_generation": STAGES})
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(behind), base_url="http://operations", trust_env=False
+    )
+
+
 @pytest.fixture(scope="module")
-async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the running API. Temporal is away."""
-    async with serving(create_app(settings(url))) as client:
+def api(url: str) -> Api:
+    """The API; Temporal is away."""
+    return create_app(settings(url))
+
+
+@pytest.fixture(scope="module")
+async def http(api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the running API."""
+    async with serving(api) as client:
         yield client
 
 

@@ -6,18 +6,17 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from api.app import create_app
+from api.app import Api, create_app
 from client import connect
 from domain.runs import pseudonym
 from tests.conftest import TemporalServer
 from worker import register_search_attributes
 from workflows.options import TRACE, USER
 
-from .conftest import Runs, serving, settings
+from .conftest import Runs, operations, serving, settings
 
 pytestmark = pytest.mark.stack
 BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "person@example.com"}
@@ -37,17 +36,17 @@ async def engine(configured: Any) -> Client:
 
 
 @pytest.fixture(scope="module")
-def app(configured: Any) -> FastAPI:
+def app(configured: Any) -> Api:
     return create_app(configured)
 
 
 @pytest.fixture(scope="module")
-async def whole(app: FastAPI, engine: Client) -> AsyncIterator[httpx.AsyncClient]:
+async def whole(app: Api, engine: Client) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(app) as client:
         yield client
 
 
-async def _start(whole: httpx.AsyncClient, app: FastAPI) -> str:
+async def _start(whole: httpx.AsyncClient, app: Api) -> str:
     """Send a goal and wait until its workflow is started; the answer does not."""
     answer = await whole.post("/api/goals", json=BODY)
     await app.state.services.all_started()
@@ -56,7 +55,7 @@ async def _start(whole: httpx.AsyncClient, app: FastAPI) -> str:
 
 
 async def test_a_goal_starts_its_workflow(
-    whole: httpx.AsyncClient, app: FastAPI, engine: Client
+    whole: httpx.AsyncClient, app: Api, engine: Client
 ) -> None:
     trace_id = await _start(whole, app)
     run = await engine.get_workflow_handle(f"goal_generation-{trace_id}").describe()
@@ -69,7 +68,7 @@ async def test_a_goal_starts_its_workflow(
 
 
 async def test_a_replay_starts_what_was_not_started(
-    whole: httpx.AsyncClient, app: FastAPI, http: httpx.AsyncClient, engine: Client
+    whole: httpx.AsyncClient, app: Api, http: httpx.AsyncClient, engine: Client
 ) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     trace_id = (await http.post("/api/goals", json=BODY, headers=key)).json()["trace_id"]
@@ -107,7 +106,7 @@ async def test_a_run_that_was_never_started_is_cancelled_too(
 
 
 async def test_cancelling_what_was_ended_from_outside_starts_nothing(
-    whole: httpx.AsyncClient, app: FastAPI, engine: Client
+    whole: httpx.AsyncClient, app: Api, engine: Client
 ) -> None:
     trace_id = await _start(whole, app)
     workflow = engine.get_workflow_handle(f"goal_generation-{trace_id}")
@@ -116,7 +115,12 @@ async def test_cancelling_what_was_ended_from_outside_starts_nothing(
     assert (await workflow.describe()).status == WorkflowExecutionStatus.TERMINATED
 
 
-async def test_it_is_ready(whole: httpx.AsyncClient) -> None:
-    answer = await whole.get("/readyz")
+@pytest.mark.usefixtures("whole")
+async def test_it_is_ready(app: Api) -> None:
+    async with operations(app) as client:
+        answer = await client.get("/readyz")
     assert answer.status_code == 200, answer.text
     assert answer.json()["temporal"] == "answers"
+    assert answer.json()["kinds"] == {
+        "goal_generation": "preprocess v1, generate v1, evaluate v1, plan v1"
+    }
