@@ -20,8 +20,6 @@ async def serve(settings: Settings) -> None:
     app = create_app(settings)
     stages = {name: kind.stage_names() for name, kind in KINDS.items()}
     operations = create_operations(app.state, stages)
-        app.state, {name: kind.stage_names() for name, kind in KINDS.items()}
-    )
     servers = [
         Server(config(app, settings.api_host, settings.api_port), app.end_streams),
         Server(

@@ -51,12 +51,13 @@ async def claim_key(conn: Connection, key: str, fingerprint: str, trace_id: UUID
 
 async def delete_expired_keys(conn: Connection, limit: int) -> int:
     """Forget expired keys of all tenants, at most `limit` of them; how many there were."""
-    deleted: str = await conn.execute(
+    deleted = await conn.fetch(
         """
         DELETE FROM idempotency_keys
          WHERE (tenant_id, key) IN (
                SELECT tenant_id, key FROM idempotency_keys WHERE expires_at < now() LIMIT $1)
+        RETURNING true
         """,
         limit,
     )
-    return int(deleted.rsplit(" ", 1)[1])
+    return len(deleted)

@@ -9,8 +9,9 @@ from api import health
 from api.app import Api, create_app
 from api.deps import Services
 from api.health import Kinds
+from tests.factories import Runs
 
-from .conftest import Runs, operations, serving, settings
+from .conftest import operations, serving, settings
 
 
 async def test_metrics_count_answers_by_route_and_runs_by_status(
@@ -51,7 +52,7 @@ async def test_ready_names_what_hangs(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_ready_wants_prompts(postgres_url: str) -> None:
-    app = create_app(settings(postgres_url))
+    app = create_app(settings(postgres_url, auth="off"))
     async with serving(app) as client, operations(app) as operator:
         ready = await operator.get("/readyz")
         goal = await client.post("/api/goals", json={"goal": "Run 5K", "user_id": "u"})
@@ -62,9 +63,9 @@ async def test_ready_wants_prompts(postgres_url: str) -> None:
 
 @pytest.mark.usefixtures("http")
 async def test_a_kind_without_prompts_does_not_stop_the_others(api: Api) -> None:
-    rein: Services = api.state.services
+    services: Services = api.state.services
     kinds = {"goal_generation": ["preprocess", "plan"], "coaching_session": ["plan", "coach"]}
-    found = await health._ask_postgresql(rein, kinds)
+    found = await health._ask_postgresql(services, kinds)
     assert found == {
         "goal_generation": "preprocess v1, plan v1",
         "coaching_session": "no prompt is registered for coach",

@@ -14,8 +14,9 @@ from starlette.types import Message, Scope
 
 from api.app import Api, create_app
 from api.sites import Sites
+from tests.factories import Runs
 
-from .conftest import Runs, serving
+from .conftest import serving
 from .conftest import settings as api_settings
 
 JSON = {"Content-Type": "application/json"}
@@ -111,7 +112,7 @@ async def test_405_names_every_method_of_the_address(
 
 
 async def test_what_nobody_foresaw_is_500_without_the_inside() -> None:
-    app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none"))
+    app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none", auth="off"))
 
     @app.get("/broken")
     async def broken() -> None:
@@ -125,7 +126,7 @@ async def test_what_nobody_foresaw_is_500_without_the_inside() -> None:
 
 
 async def test_without_postgresql_it_is_503_and_alive() -> None:
-    app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none"))
+    app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none", auth="off"))
     async with serving(app) as client:
         answers = [await client.get("/api/goals"), await client.post("/api/goals", json=GOAL)]
         alive = await client.get("/livez")
@@ -151,7 +152,7 @@ class TestRequestId:
         assert made[0] != made[1]
 
     async def test_the_logs_name_it(self, caplog: pytest.LogCaptureFixture) -> None:
-        app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none"))
+        app = create_app(api_settings("postgresql://nobody@127.0.0.1:1/none", auth="off"))
         async with serving(app) as client:
             await client.get("/api/goals", headers={"X-Request-Id": "order-42"})
         assert {"event": "refused", "request_id": "order-42"}.items() <= logged(caplog)[-1].items()
@@ -182,7 +183,7 @@ async def test_a_client_that_leaves_in_mid_answer_is_no_error(
             await asyncio.sleep(0)
         return {"type": "http.disconnect"}
 
-    request = http.build_request("GET", f"/api/goals/{trace_id}/events")
+    request = http.build_request("GET", f"/api/runs/{trace_id}/events")
     await api(_scope(request), receive, send)
     assert [line["event"] for line in logged(caplog)] == ["client_left"]
 
@@ -259,7 +260,7 @@ NAMES = st.sampled_from(
     (*GOAL, "locale", "context", "trace_id", "rating", "comment", "model", "prompts")
 )
 ID = "019aa000-0000-7000-8000-000000000009"
-PATHS = st.sampled_from(["/api/goals", "/api/feedback", f"/api/goals/{ID}/rerun"])
+PATHS = st.sampled_from(["/api/goals", "/api/feedback", f"/api/runs/{ID}/rerun"])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -14,8 +14,7 @@ from schemathesis import GenerationMode
 from api import openapi
 from api.examples import PLAN_ID, RESOLUTION_ID, TRACE_ID
 from db.pool import acquire
-
-from .conftest import Runs
+from tests.factories import Runs
 
 
 def _found(operation: Any) -> Any:
@@ -44,7 +43,7 @@ READS = [
     (path, operation)
     for path, methods in DOCUMENT["paths"].items()
     for method, operation in methods.items()
-    if method == "get" and path != "/api/traces/{trace_id}"
+    if method == "get" and path != "/api/runs/{trace_id}/trace"
 ]
 
 
@@ -52,7 +51,7 @@ READS = [
 async def example_run(stored: Runs) -> UUID:
     """The run that the examples speak of."""
     trace_id = await stored.finished(trace_id=UUID(TRACE_ID))
-    async with acquire(stored.pool) as conn, conn.transaction():
+    async with acquire(stored.pools.operations) as conn, conn.transaction():
         await conn.execute("SET CONSTRAINTS ALL DEFERRED")
         await conn.execute(
             "UPDATE plans SET plan_id = $2 WHERE trace_id = $1", trace_id, UUID(PLAN_ID)
