@@ -41,6 +41,14 @@ _AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+# What PostgreSQL says where there is no such database or login, or its migrations have not run.
+NOT_SET_UP = (
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedTableError,
+)
 
 
 class Pool(asyncpg.Pool):

@@ -87,6 +87,10 @@ class ApiKey(BaseModel):
     rolled_to: str | None
     limits: Limits
 
+    def is_opened_by(self, credential: Credential, pepper: SecretStr) -> bool:
+        """Whether it is this key's secret; the comparison takes the same time for any other."""
+        return hmac.compare_digest(self.secret_mac, credential.mac(pepper))
+
     def refusal(self, now: datetime) -> Literal["revoked", "expired"] | None:
         """Why the key is not taken any more; None while it is."""
         if self.revoked_at is not None:
