@@ -8,6 +8,23 @@ from temporalio.runtime import Runtime
 from settings import Settings
 from tracing import TracingPlugin
 
+# Metadata of traces that never holds a person's words, so it reaches Opik in every text mode.
+PLAIN_METADATA = (
+    "accepted_at",
+    "locale",
+    "manifest",
+    "model_version",
+    "notice",
+    "prompt",
+    "prompt_sha256",
+    "quality_status",
+    "rerun",
+    "run_url",
+    "user_id",
+    "workflow_id",
+    "workflow_url",
+)
+
 
 async def connect(
     settings: Settings, *, runtime: Runtime | None = None, lazy: bool = False
@@ -29,6 +46,7 @@ async def connect(
                 untraced=("ReconcileWorkflow",),
                 text=settings.trace_text,
                 text_key=settings.pseudonym_key.get_secret_value(),
+                plain_metadata=PLAIN_METADATA,
             )
         ],
         runtime=runtime,

@@ -177,10 +177,10 @@ class Attempt(Generic[D, R]):
     def _read_back(self, paid: PaidCall, call: ModelCall, prompt: PromptRef) -> Answer:
         """An answer that an earlier attempt paid for: tokens and cost belong to that one's span."""
         answer = Answer.model_validate_json(paid.answer)
-        span = self._trace.earlier_child(
+        span = self._trace.child(
             self._task.call,
             id=paid.call_id,
-            attempt=paid.attempt,
+            of_attempt=paid.attempt,
             started_at=paid.started_at,
             type="llm",
             model=call.model,
