@@ -24,6 +24,24 @@ from workflows.options import KIND, MODEL, PROMPTS, STATUS, TENANT, TRACE, USER
 
 INTERACTIVE = Priority(priority_key=1)
 
+# Metadata of traces that never holds a person's words, so it reaches Opik in every text mode.
+PLAIN_METADATA = (
+    "accepted_at",
+    "locale",
+    "manifest",
+    "model_version",
+    "notice",
+    "prompt",
+    "prompt_sha256",
+    "quality_status",
+    "rerun",
+    "tenant",
+    "run_url",
+    "user_id",
+    "workflow_id",
+    "workflow_url",
+)
+
 
 async def connect(
     settings: Settings, *, runtime: Runtime | None = None, lazy: bool = False
@@ -45,6 +63,7 @@ async def connect(
                 untraced=("ReconcileWorkflow",),
                 text=settings.trace_text,
                 text_key=settings.pseudonym_key.get_secret_value(),
+                plain_metadata=PLAIN_METADATA,
             )
         ],
         runtime=runtime,

@@ -152,10 +152,10 @@ class ModelCalls:
     def _read_back(self, paid: PaidCall, request: Request) -> Answer:
         """An answer that an earlier attempt paid for: tokens and cost belong to that one's span."""
         answer = Answer.model_validate_json(paid.answer)
-        span = self._trace.earlier_child(
+        span = self._trace.child(
             self._span_name,
             id=paid.call_id,
-            attempt=paid.attempt,
+            of_attempt=paid.attempt,
             started_at=paid.started_at,
             type="llm",
             model=request.call.model,

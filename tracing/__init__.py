@@ -5,13 +5,13 @@ Opik's client nor anything of `tracing.ship`, which runs in a process of its own
 """
 
 from tracing.children import ChildSpan
-from tracing.closing import RunEnd, close_trace, lost_end
 from tracing.context import TraceContext, attach
 from tracing.ids import new_trace_id
-from tracing.links import trace_url, workflow_url
-from tracing.outbox import Backlog, Score, backlog, open_trace, project_id, put_scores
+from tracing.links import project_id, trace_url, workflow_url
+from tracing.outbox import Backlog, backlog
 from tracing.plugin import TracingPlugin
 from tracing.spans import StageTrace
+from tracing.traces import RunEnd, Score, close_trace, lost_end, open_trace, put_scores
 
 __all__ = [
     "Backlog",

@@ -10,12 +10,10 @@ import pytest
 
 from db.pool import Pool
 from tests.tracing.shipping import waiting
-from tracing.closing import RunEnd, close_trace
-from tracing.context import TraceContext
-from tracing.ids import new_trace_id, uuid7
-from tracing.outbox import Score, open_trace, put_scores
-from tracing.rows import Finality, Row, write
-from tracing.ship.queue import forget
+from tracing import RunEnd, Score, TraceContext, close_trace, new_trace_id, open_trace, put_scores
+from tracing.ids import uuid7
+from tracing.outbox import Row, SpanState, write
+from tracing.ship.queue import delete_sent
 
 pytestmark = pytest.mark.stack
 
@@ -34,7 +32,7 @@ class Made:
         async with self.pool.acquire() as conn:
             await open_trace(conn, self.context, name="made", started_at=NOW, input={"a": 1})
 
-    def call(self, name: str, cost: Decimal | None, finality: Finality = Finality.ENDED) -> Row:
+    def call(self, name: str, cost: Decimal | None, finality: SpanState = SpanState.ENDED) -> Row:
         identity = uuid7(NOW, f"{self.trace_id}|{name}")
         payload: dict[str, object] = {
             "id": str(identity),
@@ -100,7 +98,7 @@ async def test_what_is_paid_after_the_end_counts_too(made: Made) -> None:
 
 async def test_ending_and_a_late_stage_never_wait_for_each_other_in_a_circle(made: Made) -> None:
     # Rows of a run without header: a stage writes its span and its trace in one statement.
-    rows = [made.call(f"s{n}", None, Finality.OPEN) for n in range(3)]
+    rows = [made.call(f"s{n}", None, SpanState.OPEN) for n in range(3)]
     await made.write(*rows)
     first, blocker = await made.pool.acquire(), await made.pool.acquire()
     try:
@@ -130,7 +128,7 @@ async def _forget_all(pool: Pool) -> None:
         await conn.execute(
             "UPDATE trace_outbox SET state = 'sent', sent_at = now() - interval '30 days'"
         )
-        await forget(conn, older_than=timedelta(days=14))
+        await delete_sent(conn, older_than=timedelta(days=14))
 
 
 async def test_a_run_that_is_reset_after_its_spans_were_forgotten_keeps_its_trace(

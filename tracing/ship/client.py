@@ -1,12 +1,13 @@
-"""The door to Opik: its own REST client, one try per request."""
+"""Opik over its own REST client: one try per request, and what the answer means."""
 
 import asyncio
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import httpx
@@ -15,22 +16,61 @@ from opik.rest_api.core.api_error import ApiError
 from opik.rest_api.core.client_wrapper import AsyncClientWrapper
 from pydantic_core import from_json, to_json
 
-from tracing.ids import born_at
-from tracing.rows import Kind
-from tracing.ship.answers import Answer, judge
+from tracing.ids import timestamp_of
+from tracing.outbox import Kind
 from tracing.ship.queue import Claimed
 
-# Opik's ids are created within 24 h of the time that they carry; this leaves it room.
+# Servers may refuse to create ids that are more than 24 h old; this leaves time for the way there.
 CREATABLE = timedelta(hours=20)
 
+# sent: Opik has the rows · wait: Opik says when to come again · unavailable: Opik cannot answer
+# now · refused: something in the batch will never be accepted · too_old: an id is older than Opik
+# creates · denied: our key, workspace or address is wrong, and no row is to blame.
+Outcome = Literal["sent", "wait", "unavailable", "refused", "too_old", "denied"]
+
+_REFUSED = frozenset((400, 409, 413, 422))
+_UNAVAILABLE = frozenset((408, 425, 500, 502, 503, 504))
 _ROUTES: dict[Kind, tuple[str, str, str]] = {
     "trace": ("POST", "v1/private/traces/batch", "traces"),
     "span": ("POST", "v1/private/spans/batch", "spans"),
     "score": ("PUT", "v1/private/traces/feedback-scores", "scores"),
 }
 _PATCH_ROUTES = {"trace": "v1/private/traces", "span": "v1/private/spans"}
-# What an update may not carry: the creation's own fields.
-_CREATION_ONLY = ("id", "start_time", "last_updated_at")
+_CREATION_ONLY = ("id", "start_time", "last_updated_at")  # fields that no update may carry
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a request ended. `status` is 0 when there was no answer at all."""
+
+    outcome: Outcome
+    status: int = 0
+    reason: str = ""
+    wait_s: float | None = None
+
+
+def classify(status: int, headers: Mapping[str, str], body: str) -> Answer:
+    """The meaning of an HTTP answer."""
+    reason = f"{status} {body[:500]}".strip()
+    if 200 <= status < 300:
+        return Answer("sent", status)
+    if status == 429:
+        return Answer("wait", status, reason, retry_after_s(headers))
+    if status in _REFUSED:
+        too_old = status == 400 and "ingestion window" in body
+        return Answer("too_old" if too_old else "refused", status, reason)
+    if status in _UNAVAILABLE or status > 504:
+        return Answer("unavailable", status, reason, retry_after_s(headers))
+    return Answer("denied", status, reason)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait, by Opik's own header, then by the standard one."""
+    for name in ("RateLimit-Reset", "Retry-After"):
+        seconds = _seconds(headers.get(name, "").strip())
+        if seconds is not None:
+            return max(0.0, seconds)
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,14 +83,14 @@ class OpikAddress:
     timeout_s: float = 20
 
 
-class Door:
+class OpikClient:
     """Sends rows and asks about them. An async context manager around one connection pool."""
 
     def __init__(self, address: OpikAddress) -> None:
         self._timeout_s = address.timeout_s
         self._http = httpx.AsyncClient(timeout=httpx.Timeout(address.timeout_s, connect=5))
-        # The batch bodies are PostgreSQL's own JSON, so they go through the client's HTTP layer;
-        # a test holds them to the client's models.
+        # Batches are sent as PostgreSQL's own JSON, so they pass the client's HTTP layer without
+        # its models; a test holds the rows to these models.
         self._raw = AsyncClientWrapper(
             api_key=address.api_key,
             workspace_name=address.workspace,
@@ -80,11 +120,11 @@ class Door:
         return await self._request(method, path, body)
 
     async def patch(self, row: Claimed) -> Answer:
-        """Change a row that Opik has, or whose id is too old to be created."""
+        """Update a row that Opik has, or create one whose id is too old for the batch route."""
         fields: dict[str, Any] = from_json(row.wire)
         identity = fields["id"]
-        if not row.known:
-            # A trace that begins as an update has no start time, so it says it in its metadata.
+        if not row.sent_before:
+            # An update cannot set the start time, so the metadata of a trace that it creates does.
             metadata = fields.get("metadata") or {}
             fields["metadata"] = {**metadata, "started_at": fields["start_time"]}
         for name in _CREATION_ONLY:
@@ -93,18 +133,18 @@ class Door:
             "PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", to_json(fields)
         )
 
-    async def withdraw(self, row: Claimed) -> Answer:
-        """Take a score back; one that Opik does not have needs no more."""
+    async def delete_score(self, row: Claimed) -> Answer:
+        """Delete a score; one that Opik does not have counts as deleted."""
         score: dict[str, str] = from_json(row.wire)
         path = f"v1/private/traces/{score['id']}/feedback-scores/delete"
         answer = await self._request("POST", path, to_json({"name": score["name"]}))
         return Answer("sent", 404) if answer.status == 404 else answer
 
-    async def lacks(self, kind: Kind, identity: str, *, ended: bool, score: str = "") -> bool:
-        """Whether Opik does not have a row that it took, or only an older version of it.
+    async def is_missing(self, kind: Kind, identity: str, *, ended: bool, score: str = "") -> bool:
+        """Whether Opik lost a row that it had accepted, or has only an older version of it.
 
-        Of a trace that is gone no score is missed. Raises ApiError or httpx.HTTPError when it
-        does not say.
+        `ended` says that a version with an end was sent. If a score's trace is gone, the score is
+        not missing. Raises ApiError or httpx.HTTPError when Opik does not say.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -121,7 +161,7 @@ class Door:
         return ended and trace.end_time is None
 
     async def project(self, name: str) -> UUID:
-        """The id of a project, made if there is none. Raises ApiError or httpx.HTTPError."""
+        """The id of a project, created if there is none. Raises ApiError or httpx.HTTPError."""
         async with asyncio.timeout(self._timeout_s):
             try:
                 found = await self._api.projects.retrieve_project(name=name)
@@ -141,15 +181,25 @@ class Door:
                     path, method=method, content=packed, headers=headers
                 )
         except (httpx.HTTPError, TimeoutError) as error:
-            return Answer("away", reason=f"{type(error).__name__} {error}".strip())
-        return judge(response.status_code, response.headers, response.text)
+            return Answer("unavailable", reason=f"{type(error).__name__} {error}".strip())
+        return classify(response.status_code, response.headers, response.text)
 
 
 def needs_patch(row: Claimed) -> bool:
-    """Whether Opik has the row already and may refuse to see its id created once more."""
-    return row.known and is_old(row)
+    """Whether Opik has the row already, and may refuse to see so old an id created again."""
+    return row.sent_before and is_old(row)
 
 
 def is_old(row: Claimed) -> bool:
     """Whether a server with a window for new ids would refuse to create this row."""
-    return row.kind != "score" and datetime.now(UTC) - born_at(row.wire_id) > CREATABLE
+    return row.kind != "score" and datetime.now(UTC) - timestamp_of(row.wire_id) > CREATABLE
+
+
+def _seconds(text: str) -> float | None:
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return (at.astimezone(UTC) - datetime.now(UTC)).total_seconds()

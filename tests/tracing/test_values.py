@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from tracing.interceptor import _as_object
-from tracing.rows import as_json, error_info
-from tracing.text import TraceText
+from tracing.outbox import as_json, error_info
+from tracing.redaction import Redaction
 
 
 class Said(BaseModel):
@@ -48,8 +48,8 @@ def _refuse(constant: str) -> Any:
 @pytest.mark.parametrize("mode", ["full", "redacted", "none"])
 @pytest.mark.parametrize("value", [Strange(), {"a": Strange()}, float("nan"), [b"\xff"]])
 def test_no_mode_refuses_a_value(mode: Any, value: object) -> None:
-    text = TraceText(mode, b"k")
-    as_json({"input": text.data(value), "metadata": text.facts({"a": value})})
+    text = Redaction(mode, b"k")
+    as_json({"input": text.payload(value), "metadata": text.metadata({"a": value})})
 
 
 def test_a_result_that_is_no_json_does_not_stop_the_run() -> None:
