@@ -59,7 +59,7 @@ async def test_after_any_fault_all_arrives(
     async with shipping(pool, opik_client):
         await arrived(opik_receiver, trace_id, 20)
         await become(pool, "count(*) = 22 AND bool_and(state = 'sent')")
-    left = (await opik_receiver.http.get("/control/fault")).json()
+    left = (await opik_receiver.http.get("/control/faults")).json()
     assert left == {"faults": []}, "the fault was never met"
 
 
