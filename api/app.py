@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from api import events, feedback, goals, health, page, problems, results, traces
+from api import contract, events, feedback, goals, health, page, problems, results, traces
 from api.deps import Config, Services
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
@@ -33,7 +33,7 @@ come out.
 
 
 class Api(FastAPI):
-    """Knows the schema of its errors, which all endpoints share, and how to end its streams."""
+    """Knows its whole contract, and how to end its streams."""
 
     def end_streams(self) -> None:
         """End what never ends by itself, so that a server need not wait for it."""
@@ -41,7 +41,7 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            super().openapi()["components"]["schemas"] |= problems.schemas()
+            contract.complete(super().openapi())
         return super().openapi()
 
 
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> Api:
         title="Rein",
         version="1.0.0",
         summary="Durable AI coaching: goals, resolutions, plans, feedback",
-        description=DESCRIPTION,
+        description=f"> {settings.notice}\n{DESCRIPTION}" if settings.notice else DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -1,10 +1,6 @@
 """Watching a run: many watchers, lost connections, lost notifications, stopping."""
 
 import asyncio
-import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import UUID, uuid4
@@ -125,29 +121,3 @@ class TestWatchers:
             rest = asyncio.create_task(anext(events, None))
             watchers.close()
             assert await rest is None
-
-
-async def test_sigterm_ends_open_streams_and_the_process(url: str, stored: Runs) -> None:
-    trace_id = await stored.accepted()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "api.app:app", "--port", str(port)),
-        env=os.environ | {"DATABASE_URL": url, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert server.stderr is not None
-    while b"running on" not in await server.stderr.readline():
-        assert server.returncode is None
-    async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-        client.stream("GET", f"/api/goals/{trace_id}/events") as stream,
-    ):
-        numbers = _ids(stream)
-        assert await anext(numbers) == 1
-        server.send_signal(signal.SIGTERM)
-        assert [number async for number in numbers] == []
-    async with asyncio.timeout(20):
-        await server.communicate()
-    assert server.returncode in (0, -signal.SIGTERM)
