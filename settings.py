@@ -112,8 +112,27 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         default="http://127.0.0.1:8000",
+        pattern=r"^https?://[^/\s]+",
         validation_alias="REIN_PUBLIC_URL",
-        description="For links back to this API",
+        description="The API as callers see it: for links, and the only host that is served",
+    )
+    api_host: str = Field(
+        default="127.0.0.1", validation_alias="REIN_API_HOST", description="Where the API listens"
+    )
+    api_port: int = Field(
+        default=8000, ge=0, le=65535, validation_alias="REIN_API_PORT", description="Its port"
+    )
+    api_operations_host: str = Field(
+        default="127.0.0.1",
+        validation_alias="REIN_API_OPERATIONS_HOST",
+        description="Where it serves /readyz and /metrics, which are not for callers",
+    )
+    api_operations_port: int = Field(
+        default=8001,
+        ge=0,
+        le=65535,
+        validation_alias="REIN_API_OPERATIONS_PORT",
+        description="The port of these",
     )
     notice: str = Field(
         default="",

@@ -1,15 +1,25 @@
 """Opaque positions in a list: where a page ended."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 from db.results import Position
 from domain.errors import InvalidRequest
+from domain.results import RunSummary
 
 
 def encode(created_at: datetime, trace_id: UUID) -> str:
     return urlsafe_b64encode(f"{created_at.isoformat()}|{trace_id}".encode()).decode()
+
+
+def next_page(found: Sequence[RunSummary], limit: int) -> str | None:
+    """The position after a page of `limit` runs; None when `found` holds no more than them."""
+    if len(found) <= limit:
+        return None
+    last = found[limit - 1]
+    return encode(last.created_at, last.trace_id)
 
 
 def decode(cursor: str) -> Position:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 import structlog
@@ -20,6 +20,8 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 # What a pool's connections may see: one tenant's rows at a time, or everybody's.
 Role = Literal["rein_application", "rein_operations"]
 
+# Connections of a process for what concerns all tenants: ends of runs, keys, metrics.
+OPERATIONS_SIZE = 4
 ACQUIRE_TIMEOUT_S = 2
 # The longest that one waits in a queue that moves.
 LONGEST_TURN_S = 20
@@ -78,6 +80,23 @@ def connect(url: str, *, size: int, role: Role, name: str = "rein") -> Pool:
         init=_teach_jsonb,
         reset=_end_transaction,
     )
+
+
+class Pools(NamedTuple):
+    """A process's two ways to PostgreSQL."""
+
+    application: Pool
+    operations: Pool
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, url: str, *, size: int, name: str) -> AsyncIterator["Pools"]:
+        """Both pools while the block lasts; the operations have few connections of their own."""
+        async with (
+            connect(url, size=size, role="rein_application", name=name) as application,
+            connect(url, size=OPERATIONS_SIZE, role="rein_operations", name=name) as operations,
+        ):
+            yield cls(application, operations)
 
 
 @asynccontextmanager

@@ -21,9 +21,7 @@ from benchmarks.tracing.verdict import Verdict, table, verdict
 from db.pool import acquire
 from db.pool import connect as connect_database
 from devstack.stack import Stack
-from tracing.context import TraceContext, attach
-from tracing.ids import new_trace_id
-from tracing.outbox import close_lost, open_trace
+from tracing import TraceContext, attach, close_trace, lost_end, new_trace_id, open_trace
 
 SETTLE_S = 8  # longer than OpenTelemetry's five seconds and opik's two
 RUNS = ("worker killed", "terminated")
@@ -108,7 +106,8 @@ class Comparison:
             await connect_database(self.env["DATABASE_URL"], size=2) as pool,
             acquire(pool) as conn,
         ):
-            await close_lost(conn, trace_id, "terminated", datetime.now(UTC))
+            end = lost_end(trace_id, "terminated", datetime.now(UTC), project="comparison")
+            await close_trace(conn, end)
 
     async def _forget(self) -> None:
         async with httpx.AsyncClient(base_url=self.stack.urls["opik"]) as http:

@@ -12,9 +12,7 @@ from temporalio.plugin import SimplePlugin
 
 from db.pool import Pool, acquire
 from db.pool import connect as connect_database
-from tracing.closing import RunEnd, close_trace
-from tracing.plugin import TracingPlugin
-from tracing.spans import StageTrace
+from tracing import RunEnd, StageTrace, TracingPlugin, close_trace
 
 INTERCEPTOR, PLUGIN, TRACK, REIN = "interceptor", "otel-plugin", "track", "rein"
 WAYS = {

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from devstack.gemini import answers, control
+from devstack.gemini import control
+from devstack.gemini.answers import writer
 from devstack.gemini.faults import (
     CANDIDATE_FAULTS,
     HTML_200,
@@ -101,7 +102,7 @@ class StandIn:
         found = self._written.get(ask.sha256)
         if found is None:
             rng = random.Random(f"{self.seed}/{ask.sha256}")
-            found = self._written[ask.sha256] = answers.write(stage, ask, rng)
+            found = self._written[ask.sha256] = writer.write(ask, rng)
             if len(self._written) > CACHE:
                 self._written.popitem(last=False)
         return found

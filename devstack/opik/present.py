@@ -1,15 +1,13 @@
-"""How values look to people: durations, money, ages, stars, words."""
+"""How values look to people: durations, money, ages, words."""
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
 from devstack.opik.rules import PICO, from_us, now_us
 
-Quality = Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
 STATUSES: dict[str, tuple[str, str]] = {
     "success": ("✓", "Success"),
     "partial": ("◐", "Partial"),
@@ -99,15 +97,6 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def quality(overall: float) -> Quality:
-    """The status word of an overall score of 0 to 10."""
-    if overall >= 9:
-        return "EXCELLENT"
-    if overall >= 7.5:
-        return "GOOD QUALITY"
-    return "FAIR" if overall >= 6 else "NEEDS WORK"
-
-
 def links(metadata: object) -> list[tuple[str, str]]:
     """Label and address of every `…_url` key that really is a web address."""
     if not isinstance(metadata, Mapping):
@@ -186,7 +175,6 @@ FILTERS = {
     "number": number,
     "score": score,
     "size": size,
-    "quality": quality,
     "links": links,
     "parsed": parsed,
     "brief": brief,

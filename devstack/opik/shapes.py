@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from devstack.opik.http import Doc, Refused
+from devstack.opik.errors import Refused
+from devstack.opik.store import Doc
 
 # A token count is a Java int; dollars end where whole 1e-12 ones no longer fit SQLite's integers.
 Tokens = Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)]

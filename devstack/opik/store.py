@@ -5,11 +5,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from devstack.opik.errors import Refused
 from devstack.opik.rules import from_us, new_id, now_us
 
+# Opik's documents are open: unknown fields are kept, so they stay dictionaries.
+Doc = dict[str, Any]
 DEFAULT_PROJECT = "Default Project"
 
 SCHEMA = """
@@ -43,10 +47,9 @@ CREATE TABLE IF NOT EXISTS documents (
     PRIMARY KEY (kind, id));
 CREATE INDEX IF NOT EXISTS documents_name ON documents (kind, name);
 CREATE INDEX IF NOT EXISTS documents_parent ON documents (kind, parent);
-CREATE TABLE IF NOT EXISTS blobs (
-    id TEXT PRIMARY KEY, media TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS rule_triggers (trace_id TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-TABLES = ("projects", "traces", "spans", "scores", "documents", "blobs")
+TABLES = ("projects", "traces", "spans", "scores", "documents", "rule_triggers")
 
 
 class Store:
@@ -125,7 +128,7 @@ def find_project(db: sqlite3.Connection, name: str) -> str | None:
 
 
 def put_document(
-    db: sqlite3.Connection, kind: str, body: dict[str, object], *, parent: str = "", name: str = ""
+    db: sqlite3.Connection, kind: str, body: Doc, *, parent: str = "", name: str = ""
 ) -> None:
     """Insert or replace a document; `body["id"]` is its key."""
     now = now_us()
@@ -144,7 +147,7 @@ def documents(
     identity: str | None = None,
     parent: str | None = None,
     name: str | None = None,
-) -> list[dict[str, object]]:
+) -> list[Doc]:
     """Documents of a kind in the order of their making, with the server's own times."""
     rows = db.execute(
         "SELECT body, created_us, updated_us FROM documents WHERE kind = ?"
@@ -162,9 +165,9 @@ def documents(
     ]
 
 
-def document(db: sqlite3.Connection, kind: str, identity: str) -> dict[str, object]:
-    """One document. Raises LookupError."""
+def document(db: sqlite3.Connection, kind: str, identity: str) -> Doc:
+    """One document. Raises Refused(404)."""
     found = documents(db, kind, identity=identity)
     if not found:
-        raise LookupError(f"{kind} {identity}")
+        raise Refused(404, f"{kind.replace('_', ' ').capitalize()} not found")
     return found[0]

@@ -15,10 +15,8 @@ def body(*ids: str, name: str = "t") -> dict[str, list[dict[str, str]]]:
     return {"traces": [{"id": identity, "name": name, "start_time": start} for identity in ids]}
 
 
-async def fault(opik: httpx.AsyncClient, **asked: object) -> int:
-    answer = await opik.put("/control/fault", json=asked)
-    answer.raise_for_status()
-    return int(answer.json()["id"])
+async def fault(opik: httpx.AsyncClient, **asked: object) -> None:
+    (await opik.post("/control/faults", json=asked)).raise_for_status()
 
 
 async def there(opik: httpx.AsyncClient, identity: str) -> bool:
@@ -31,17 +29,17 @@ async def test_a_status_with_headers_as_often_as_asked(opik: httpx.AsyncClient) 
     answers = [await opik.post(BATCH, json=body(identity)) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 204]
     assert answers[0].headers["RateLimit-Reset"] == "1"
-    assert (await opik.get("/control/fault")).json() == {"faults": []}
+    assert (await opik.get("/control/faults")).json() == {"faults": []}
 
 
 async def test_a_fault_stays_until_it_is_cleared_and_spares_the_rest(
     opik: httpx.AsyncClient,
 ) -> None:
-    number = await fault(opik, kind=503, method="POST", path="batch$")
+    await fault(opik, kind=503, method="POST", path="batch$")
     for _ in range(3):
         assert (await opik.post(BATCH, json=body(new_id()))).status_code == 503
     assert (await opik.get("/api/is-alive/ping")).status_code == 200
-    assert (await opik.delete(f"/control/fault/{number}")).status_code == 204
+    assert (await opik.delete("/control/faults")).json() == {"faults": []}
     assert (await opik.post(BATCH, json=body(new_id()))).status_code == 204
 
 
@@ -49,6 +47,14 @@ async def test_lose_says_yes_and_stores_nothing(opik: httpx.AsyncClient) -> None
     await fault(opik, kind="lose", count=1)
     identity = new_id()
     assert (await opik.post(BATCH, json=body(identity))).status_code == 204
+    assert not await there(opik, identity)
+
+
+async def test_html_with_a_200(opik: httpx.AsyncClient) -> None:
+    await fault(opik, kind="html", count=1)
+    identity = new_id()
+    answer = await opik.post(BATCH, json=body(identity))
+    assert (answer.status_code, answer.headers["content-type"][:9]) == (200, "text/html")
     assert not await there(opik, identity)
 
 
@@ -66,7 +72,7 @@ async def test_hang_lasts_until_cleared(opik: httpx.AsyncClient) -> None:
     hanging = asyncio.create_task(opik.post(BATCH, json=body(new_id())))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(hanging), 0.1)
-    await opik.delete("/control/fault")
+    await opik.delete("/control/faults")
     with pytest.raises(httpx.TransportError):
         await hanging
 
@@ -94,7 +100,7 @@ async def test_a_fault_nobody_knows_is_refused(opik: httpx.AsyncClient) -> None:
         {"kind": "500", "colour": "red"},
         {"kind": "500", "path": "("},
     ):
-        assert (await opik.put("/control/fault", json=asked)).status_code == 422
+        assert (await opik.post("/control/faults", json=asked)).status_code == 400
 
 
 async def test_requests_are_counted_with_their_items(opik: httpx.AsyncClient) -> None:

@@ -10,16 +10,16 @@ import pytest
 from devstack.opik import present
 from devstack.opik.rules import new_id, now_us
 from devstack.opik.waterfall import Waterfall, waterfall
-from tests.devstack.opik_house import V1, page, score, send, text, trace
+from tests.devstack.opik_house import V1, page, score, send, span, text, trace
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>'
 
 
 async def test_opik_s_own_address_of_a_trace_shows_it(opik: httpx.AsyncClient) -> None:
     one = trace(input={"goal": "run a 5K"}, output={"title": "12 weeks"}, tags=["local"])
-    span = {**trace(trace_id=one["id"], name="generation_stage", type="general"), "id": new_id()}
+    stage = span(one["id"], name="generation_stage")
     await send(opik, "traces", one)
-    await send(opik, "spans", span)
+    await send(opik, "spans", stage)
     project = (await opik.post(f"{V1}/projects/retrieve", json={"name": "rein"})).json()["id"]
     for workspace in ("default", "my-team"):
         html = await page(
@@ -27,14 +27,10 @@ async def test_opik_s_own_address_of_a_trace_shows_it(opik: httpx.AsyncClient) -
             f"/{workspace}/projects/{project}/logs",
             logsType="traces",
             trace=one["id"],
-            span=span["id"],
+            span=stage["id"],
         )
         assert {"run a 5K", "12 weeks", "generation_stage"} <= set(re.findall(r">([^<>]+)<", html))
-        assert re.search(rf'id="span-{span["id"]}" open', html)
-    link = {"trace_id": str(one["id"]), "path": "aHR0cA=="}
-    answer = await opik.get("/api/v1/session/redirect/projects/", params=link)
-    assert answer.status_code == 303
-    assert "run a 5K" in await page(opik, answer.headers["Location"])
+        assert re.search(rf'id="span-{stage["id"]}" open', html)
 
 
 async def test_what_a_model_wrote_is_text_and_nothing_else(opik: httpx.AsyncClient) -> None:
@@ -48,10 +44,9 @@ async def test_what_a_model_wrote_is_text_and_nothing_else(opik: httpx.AsyncClie
         error_info={"exception_type": HOSTILE, "message": HOSTILE, "traceback": HOSTILE},
     )
     await send(opik, "traces", one)
-    await send(
-        opik, "spans", {**one, "id": new_id(), "trace_id": one["id"], "model": HOSTILE, "usage": {}}
-    )
-    for path in ("/", f"/traces/{one['id']}", "/feedback", "/evaluations"):
+    await send(opik, "spans", span(one["id"], name=HOSTILE, model=HOSTILE, input=HOSTILE))
+    await score(opik, one["id"], HOSTILE, 1)
+    for path in ("/", f"/traces/{one['id']}"):
         html = await page(opik, path)
         assert "<script>alert" not in html
         assert "<img" not in html
@@ -100,13 +95,13 @@ async def test_every_page_says_that_it_is_a_stand_in_and_is_locked_down(
 ) -> None:
     one = trace()
     await send(opik, "traces", one)
-    tabs = ["/", "/traces", "/feedback", "/evaluations", "/datasets", "/config"]
+    tabs = ["/", "/traces", "/datasets", "/config"]
     for path in (*tabs, f"/traces/{one['id']}", "/no-such-page", f"/traces/{new_id()}"):
         answer = await opik.get(path)
         assert "Local stand-in for Opik" in answer.text
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
         assert "style=" not in answer.text
-        assert " on" + "click" not in answer.text
+        assert not re.search(r"<script| on[a-z]+=", answer.text)
         used = re.findall(r'(?:src|<link[^>]+href)="([^"]+)"', answer.text)
         assert all(each.startswith("/static/") for each in used), used
         for each in used:
@@ -117,38 +112,39 @@ async def test_every_page_says_that_it_is_a_stand_in_and_is_locked_down(
 
 async def test_an_empty_receiver_shows_pages_too(opik: httpx.AsyncClient) -> None:
     assert "No traces yet" in await page(opik, "/")
-    assert "No ratings" in await page(opik, "/feedback")
-    assert "Nothing was evaluated" in await page(opik, "/evaluations")
     assert "No datasets yet" in await page(opik, "/datasets")
 
 
-async def test_feedback_page_counts_half_stars_up(opik: httpx.AsyncClient) -> None:
-    for rating, useful in ((5, 1), (4.5, 1), (3, 0)):
-        one = trace()
-        await send(opik, "traces", one)
-        await score(opik, one["id"], "user_feedback.rating", rating)
-        await score(opik, one["id"], "user_feedback.usefulness", useful)
-    seen = text(await page(opik, "/feedback"))
-    assert "4.2 /5.0" in seen
-    assert "5 ★ 2 67% 4 ★ 0 0% 3 ★ 1 33%" in seen
-    assert "Usefulness 2/3 67%" in seen
-    assert "because of 4.5" in seen
+async def test_a_trace_s_scores_are_listed_with_their_reasons(opik: httpx.AsyncClient) -> None:
+    one = trace()
+    await send(opik, "traces", one)
+    await score(opik, one["id"], "user_feedback.rating", 4.5)
+    seen = text(await page(opik, f"/traces/{one['id']}"))
+    assert "user_feedback.rating 4.5 Just now because of 4.5" in seen
 
 
-async def test_evaluations_page_averages_and_names_the_quality(opik: httpx.AsyncClient) -> None:
-    for overall, clarity in ((8.4, 9), (7.8, 8)):
-        one = trace()
-        await send(opik, "traces", one)
-        await score(opik, one["id"], "evaluation_logged.overall", overall)
-        await score(opik, one["id"], "evaluation_logged.clarity", clarity)
-    seen = text(await page(opik, "/evaluations"))
-    assert "Clarity 8.5/10" in seen
-    assert "Overall 8.1/10 GOOD QUALITY 2 scored" in seen
-    assert seen.index("7.8/10") < seen.index("8.4/10")
+async def test_a_dataset_and_its_experiment(opik: httpx.AsyncClient) -> None:
+    item = {"id": new_id(), "data": {"input": "run a 5K"}}
+    body = {"dataset_name": "low-scoring", "items": [{**item, "source": "sdk"}]}
+    (await opik.put(f"{V1}/datasets/items", json=body)).raise_for_status()
+    one, experiment = trace(output={"title": "12 weeks"}), new_id()
+    await send(opik, "traces", one)
+    await score(opik, one["id"], "has_plan", 1)
+    named = {"id": experiment, "name": "generate-v2", "dataset_name": "low-scoring"}
+    (await opik.post(f"{V1}/experiments", json=named)).raise_for_status()
+    tried = {"experiment_id": experiment, "dataset_item_id": item["id"], "trace_id": one["id"]}
+    items = {"experiment_items": [tried]}
+    (await opik.post(f"{V1}/experiments/items", json=items)).raise_for_status()
+    html = await page(opik, "/datasets")
+    assert "generate-v2 1 items on low-scoring has_plan 1" in text(html)
+    for path in re.findall(r'href="(/(?:datasets|experiments)/[^"]+)"', html):
+        seen = text(await page(opik, unescape(path)))
+        assert {"generate-v2", "run a 5K"} <= set(re.findall("generate-v2|run a 5K", seen))
+    assert "12 weeks" in await page(opik, f"/experiments/{experiment}")
 
 
 async def test_config_names_faults_and_the_variables(opik: httpx.AsyncClient) -> None:
-    await opik.put("/control/fault", json={"kind": "429", "path": "batch"})
+    await opik.post("/control/faults", json={"kind": "429", "path": "batch"})
     seen = text(await page(opik, "/config"))
     for word in ("OPIK_URL_OVERRIDE", "OPIK_API_KEY", "OPIK_WORKSPACE", "status 429"):
         assert word in seen

@@ -37,7 +37,7 @@ class Backend:
     async def events(self, trace_id: str, *, until: str = "finished") -> list[dict[str, Any]]:
         """The run's events, up to and including the first of kind `until`."""
         found: list[dict[str, Any]] = []
-        async with self.http.stream("GET", f"/api/goals/{trace_id}/events") as stream:
+        async with self.http.stream("GET", f"/api/runs/{trace_id}/events") as stream:
             kind = ""
             async for line in stream.aiter_lines():
                 if line.startswith("event:"):

@@ -17,7 +17,7 @@ from db.pool import Pool
 from tests.tracing.conftest import Runner, dump
 from tests.tracing.sample import PROJECT, Outcome, SampleActivities, SampleWorkflow, Step, Story
 from tests.tracing.shipping import waiting
-from tracing.plugin import TracingPlugin
+from tracing import TracingPlugin
 
 pytestmark = pytest.mark.stack
 

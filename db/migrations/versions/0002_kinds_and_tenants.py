@@ -73,19 +73,18 @@ CALLERS = (
         rolled_to  text REFERENCES api_keys
     )
     """,
-    "CREATE INDEX api_keys_by_tenant ON api_keys (tenant_id, created_at)",
     """
     CREATE TABLE idempotency_keys (
         tenant_id   text NOT NULL DEFAULT current_setting('rein.tenant'),
         key         text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
         fingerprint text NOT NULL,  -- SHA-256 of what the caller sent, and to which address
-        trace_id    uuid NOT NULL REFERENCES runs ON DELETE CASCADE,
+        -- deferred: the key is claimed before its run is stored
+        trace_id    uuid NOT NULL REFERENCES runs ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
         expires_at  timestamptz NOT NULL,
         PRIMARY KEY (tenant_id, key)
     )
     """,
     "CREATE INDEX idempotency_keys_expired ON idempotency_keys (expires_at)",
-    "CREATE INDEX idempotency_keys_by_run ON idempotency_keys (trace_id)",
 )
 
 # What was built for one kind of run, opened for all of them.
@@ -138,7 +137,6 @@ INDEXES = (
     "CREATE INDEX runs_by_user ON runs (tenant_id, user_id, created_at DESC, trace_id DESC)",
     "CREATE INDEX runs_by_score ON runs (tenant_id, quality_score) WHERE quality_score IS NOT NULL",
     "CREATE INDEX runs_in_flight ON runs (tenant_id) WHERE finished_at IS NULL",
-    "CREATE INDEX runs_by_goal ON runs (goal_id)",
 )
 
 # A condition on words is no index condition under row-level security, because its operator might
