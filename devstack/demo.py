@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -16,10 +17,15 @@ USER = "demo"
 RESUMES, RESUME_PAUSE_S = 60, 0.5
 
 
-def client(url: str) -> httpx.AsyncClient:
-    """For the API. A stream may be silent for as long as a model call takes."""
-    timeout = httpx.Timeout(10, read=120)
-    return httpx.AsyncClient(base_url=url, trust_env=False, verify=PLAIN, timeout=timeout)
+def client(url: str, public_url: str) -> httpx.AsyncClient:
+    """For the API, which serves the host of its public address alone.
+
+    A stream may be silent for as long as a model call takes.
+    """
+    timeout, host = httpx.Timeout(10, read=120), {"Host": urlsplit(public_url).netloc}
+    return httpx.AsyncClient(
+        base_url=url, headers=host, trust_env=False, verify=PLAIN, timeout=timeout
+    )
 
 
 async def submit(api: httpx.AsyncClient, goal: str) -> Json:

@@ -121,7 +121,9 @@ class _Session:
             exit_stack.push_async_callback(self._stop, stack)
             with progress:
                 await stack.__aenter__()
-            api = await exit_stack.enter_async_context(demo.client(stack.urls["api"]))
+            api = await exit_stack.enter_async_context(
+                demo.client(stack.urls["api"], stack.env["REIN_PUBLIC_URL"])
+            )
             return await self._up(stack, api, goal, once=once)
 
     async def _up(self, stack: Stack, api: httpx.AsyncClient, goal: str, *, once: bool) -> int:

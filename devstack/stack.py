@@ -80,7 +80,12 @@ class Stack:
         )
 
     def _addresses(self) -> dict[str, str]:
-        ports, env = self.ports, {"REIN_PUBLIC_URL": f"http://127.0.0.1:{self.ports.api}"}
+        ports = self.ports
+        env = {
+            "REIN_PUBLIC_URL": f"http://127.0.0.1:{ports.api}",
+            "REIN_API_PORT": str(ports.api),
+            "REIN_API_OPERATIONS_PORT": str(ports.api_operations),
+        }
         if "postgres" in self.services:
             env["DATABASE_URL"] = f"postgresql://rein@127.0.0.1:{ports.postgres}/rein"
         if "temporal" in self.services:
@@ -97,7 +102,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Addresses by name: api, temporal, temporal_ui, temporal_http, postgres, gemini, opik."""
+        """Addresses by name: api, api_operations, temporal (and _ui, _http), postgres …"""
         named = {
             "temporal": "TEMPORAL_ADDRESS",
             "temporal_ui": "TEMPORAL_UI_URL",
@@ -109,6 +114,7 @@ class Stack:
         known = self.env | self._addresses()
         found = {name: known[variable] for name, variable in named.items() if variable in known}
         found["api"] = f"http://127.0.0.1:{self.ports.api}"
+        found["api_operations"] = f"http://127.0.0.1:{self.ports.api_operations}"
         if "temporal" in self.services:
             found["temporal_http"] = self._temporal.http_url
         return found
@@ -257,9 +263,8 @@ class Stack:
         await self._python("shipper", ["-m", "tracing.ship"])
 
     async def _start_api(self) -> None:
-        words = ["-m", "uvicorn", "api.app:app", "--host", "127.0.0.1"]
-        child = await self._python("api", [*words, "--port", str(self.ports.api)])
-        await ready(child, lambda: answers(f"{self.urls['api']}/readyz"), within=60)
+        child = await self._python("api", ["-m", "api"])
+        await ready(child, lambda: answers(f"{self.urls['api_operations']}/readyz"), within=60)
 
     async def _python(self, service: Service, words: list[str]) -> Child:
         spec = Spec(
