@@ -20,11 +20,11 @@ def check_model(limits: Limits, model: str) -> None:
 
 
 async def admit(conn: Connection, caller: Caller) -> dict[str, str]:
-    """Count one more run of the caller's tenant, in the transaction that is to store it.
+    """Let a run of the caller's tenant stand that this transaction has just stored.
 
-    Returns the headers that the answer tells of the limit. Raises TooManyRequests, which must
-    leave the transaction: rolled back, the run does not count. Until the transaction ends, the
-    tenant's next acceptor waits, so little should follow.
+    Returns the headers that tell of the limit. Raises TooManyRequests, which must leave the
+    transaction: rolled back, the run takes neither a turn nor a place. Until the transaction ends,
+    the tenant's next acceptor waits, so nothing should follow.
     """
     limits, headers = caller.limits, dict[str, str]()
     if limits.runs_per_minute is not None:
@@ -48,7 +48,8 @@ async def _in_turn(conn: Connection, tenant: str, limit: int) -> dict[str, str]:
 
 
 async def _beside_others(conn: Connection, tenant: str, limit: int) -> None:
-    if await count_runs_in_flight(conn, tenant) >= limit:
+    # The count is exact, because every acceptor of this tenant holds its lock while counting.
+    if await count_runs_in_flight(conn, tenant) > limit:
         raise TooManyRequests(
             f"expected at most {limit} runs that have not ended",
             quota=Quota(limit, remaining=0, reset_s=RUN_ENDS_S),

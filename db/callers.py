@@ -90,7 +90,7 @@ async def take_turn(conn: Connection, tenant: str, runs_per_minute: int) -> Pace
 
 
 async def count_runs_in_flight(conn: Connection, tenant: str) -> int:
-    """The tenant's runs that have not ended."""
+    """The tenant's runs that have not ended, with those that this transaction has stored."""
     count: int = await conn.fetchval(
         "SELECT count(*) FROM runs WHERE tenant_id = $1 AND finished_at IS NULL", tenant
     )

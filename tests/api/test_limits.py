@@ -43,9 +43,8 @@ async def limited(operations: Pool, tenant: str, **limits: int) -> Caller:
 
 
 async def accept(pool: Pool, caller: Caller) -> dict[str, str]:
-    """What the API does: admitted and stored in one transaction."""
+    """What the API does: stored and admitted in one transaction."""
     async with transaction(pool, caller.tenant) as conn:
-        headers = await admit(conn, caller)
         await conn.execute(
             """
             INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request, manifest,
@@ -55,7 +54,7 @@ async def accept(pool: Pool, caller: Caller) -> dict[str, str]:
             uuid4(),
             str(uuid4()),
         )
-    return headers
+        return await admit(conn, caller)
 
 
 async def crowd(processes: list[Pool], *callers: Caller) -> list[dict[str, str]]:
