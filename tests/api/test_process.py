@@ -14,8 +14,7 @@ import httpx
 import pytest
 
 from devstack.ports import Ports
-
-from .conftest import Runs
+from tests.factories import Runs, api_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,13 +71,14 @@ async def running(url: str, tmp_path: Path, **env: str) -> AsyncIterator[Api]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_open_streams_and_the_process(
-    url: str, stored: Runs, tmp_path: Path, number: signal.Signals
+    module_postgres_url: str, stored: Runs, tmp_path: Path, number: signal.Signals
 ) -> None:
     trace_id = await stored.accepted()
+    key = {"Authorization": f"Bearer {await api_key(stored.pools)}"}
     async with (
-        running(url, tmp_path) as api,
+        running(module_postgres_url, tmp_path) as api,
         httpx.AsyncClient(trust_env=False, timeout=30) as client,
-        client.stream("GET", f"{api.public}/api/goals/{trace_id}/events") as stream,
+        client.stream("GET", f"{api.public}/api/runs/{trace_id}/events", headers=key) as stream,
     ):
         lines = stream.aiter_lines()
         assert "id: 1" in [await anext(lines) for _ in range(3)]
@@ -89,9 +89,9 @@ async def test_a_signal_ends_open_streams_and_the_process(
     assert not any("Traceback" in line for line in api.lines)
 
 
-async def test_operators_have_a_port_of_their_own(url: str, tmp_path: Path) -> None:
+async def test_operators_have_a_port_of_their_own(module_postgres_url: str, tmp_path: Path) -> None:
     async with (
-        running(url, tmp_path, REIN_PUBLIC_URL="https://rein.example") as api,
+        running(module_postgres_url, tmp_path, REIN_PUBLIC_URL="https://rein.example") as api,
         httpx.AsyncClient(trust_env=False) as client,
     ):
         assert (await client.get(f"{api.operations}/livez")).status_code == 200
@@ -103,8 +103,13 @@ async def test_operators_have_a_port_of_their_own(url: str, tmp_path: Path) -> N
         assert (await client.get(f"{api.public}/metrics", headers=public)).status_code == 404
 
 
-async def test_what_people_search_for_is_not_logged(url: str, tmp_path: Path) -> None:
-    async with running(url, tmp_path) as api, httpx.AsyncClient(trust_env=False) as client:
+async def test_what_people_search_for_is_not_logged(
+    module_postgres_url: str, tmp_path: Path
+) -> None:
+    async with (
+        running(module_postgres_url, tmp_path, REIN_AUTH="off") as api,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
         for headers in ({}, upgrade):
             path = "/api/goals?q=words-of-a-person"
@@ -114,13 +119,13 @@ async def test_what_people_search_for_is_not_logged(url: str, tmp_path: Path) ->
     assert "words-of-a-person" not in "".join(api.lines)
 
 
-async def test_a_taken_port_ends_it_with_a_reason(url: str, tmp_path: Path) -> None:
+async def test_a_taken_port_ends_it_with_a_reason(module_postgres_url: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         ports = {"REIN_API_PORT": port, "REIN_API_OPERATIONS_PORT": "0"}
-        process = await started(tmp_path, DATABASE_URL=url, **ports)
+        process = await started(tmp_path, DATABASE_URL=module_postgres_url, **ports)
         _, said = await process.communicate()
     assert process.returncode == 3
     assert b"address already in use" in said
