@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -97,12 +96,11 @@ class StandIn:
         else:
             raise BadRequest(404, f"models/{name} does not support {verb}.")
 
-    def written(self, stage: str, ask: Ask) -> Any:
+    def written(self, ask: Ask) -> Any:
         """The answer before any fault; kept, because the same request always has the same answer."""
         found = self._written.get(ask.sha256)
         if found is None:
-            rng = random.Random(f"{self.seed}/{ask.sha256}")
-            found = self._written[ask.sha256] = writer.write(ask, rng)
+            found = self._written[ask.sha256] = writer.write(ask)
             if len(self._written) > CACHE:
                 self._written.popitem(last=False)
         return found
@@ -205,7 +203,7 @@ class Call:
             await self._send(json.dumps(response).encode())
 
     def _response(self) -> tuple[Json, Usage]:
-        answer, rule, ask = self.home.written(self.stage, self.ask), self.rule, self.ask
+        answer, rule, ask = self.home.written(self.ask), self.rule, self.ask
         if rule is not None and rule.fault in TEXT_FAULTS:
             text = spoiled_text(rule, answer)
         else:
