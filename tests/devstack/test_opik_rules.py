@@ -223,9 +223,10 @@ async def test_wait_returns_when_everything_asked_for_is_there(opik: httpx.Async
     await send(opik, "traces", trace(id=identity))
     await send(opik, "traces", trace(id=identity, end_time=at(1), last_updated_at=at(1)))
     answer = await waiting
-    assert answer.json() == {"reached": True, "traces": 1, "spans": 1, "open_spans": 1, "scores": 0}
+    counts = {"spans": 1, "open_spans": 1, "scores": 0}
+    assert answer.json() == {"reached": True, "ended": True, **counts}
 
 
 async def test_wait_gives_up_after_its_timeout(opik: httpx.AsyncClient) -> None:
-    answer = await opik.get("/control/wait", params={"traces": 1, "timeout": 0.05})
+    answer = await opik.get("/control/wait", params={"trace_id": new_id(), "timeout": 0.05})
     assert answer.json()["reached"] is False
