@@ -81,7 +81,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Lazy: the API starts, accepts and reads while Temporal is away.
+        # The client connects when it is used, so that the API serves while Temporal is away.
         temporal = await connect(settings, lazy=True)
         async with Pools.connected(
             settings.database_url, size=settings.database_pool, name="rein api"

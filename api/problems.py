@@ -52,7 +52,7 @@ def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": description, "content": content}}
 
 
-# What any endpoint may answer; declared once for all of them.
+# Any endpoint may answer these, so they are declared once for all.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **_declared(400, "The body is not JSON in UTF-8"),
     **_declared(404, "Nothing is stored under this id"),

@@ -9,7 +9,8 @@ from google.genai import errors, types
 from pydantic import BaseModel
 
 from devstack.gemini.ledger import Ledger
-from domain.goals import ClarifiedGoalDraft, PlanDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
 from tests.devstack.gemini_house import GeminiHouse
 
 GOAL = "<goal>I want to run a 5K by end of Q1</goal><today>2026-01-05</today>"

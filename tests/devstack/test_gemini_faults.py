@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from devstack.gemini.faults import ALL_FAULTS, Rule
 from devstack.standin import Changes, FaultPlan
-from domain.goals import ClarifiedGoalDraft, EvaluationDraft, PlanDraft
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
 from tests.devstack.gemini_house import GeminiHouse
 
 GOAL = "<goal>Save €5,000 by June 2026</goal><today>2026-01-05</today>"
