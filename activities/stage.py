@@ -111,7 +111,11 @@ class StageRunner:
 
 
 class _Attempt(Generic[Q, D, R]):
-    """One attempt of a stage: obtain an answer, then record it; or record why there is none."""
+    """One attempt of a stage: obtain an answer, then record it; or record why there is none.
+
+    Each transaction writes its event, which locks the run's row, before its spans. The end of a run
+    locks them in the same order, so the two never wait for each other.
+    """
 
     def __init__(self, runner: StageRunner, spec: StageSpec[Q, D, R], request: Q) -> None:
         self._runner = runner
@@ -155,9 +159,9 @@ class _Attempt(Generic[Q, D, R]):
         """Store the result, its event and its spans together."""
         async with self._transaction() as conn:
             result = await self._spec.store(conn, self._request, draft)
-            await self._trace.finish(conn, output=result.model_dump(mode="json"))
             message, facts = self._spec.describe(result)
             await self._event(conn, "finished", "stage_finished", message, facts)
+            await self._trace.finish(conn, output=result.model_dump(mode="json"))
         return result
 
     async def fail(self, error: Exception) -> ApplicationError:
@@ -171,12 +175,12 @@ class _Attempt(Generic[Q, D, R]):
             failure.code == "UNKNOWN" and self._trace.attempt >= UNCLASSIFIED_ATTEMPTS
         )
         async with self._transaction() as conn:
-            await self._trace.fail(conn, failure.code, failure.message, retrying=retrying)
             key = f"attempt-{self._trace.attempt}" if retrying else "failed"
             kind: RunEventKind = "stage_retrying" if retrying else "stage_failed"
             wait = failure.retry_after.total_seconds() if failure.retry_after else None
             facts = {"code": failure.code, "retry_after_s": wait}
             await self._event(conn, key, kind, failure.message, facts)
+            await self._trace.fail(conn, failure.code, failure.message, retrying=retrying)
         return ApplicationError(
             failure.message,
             type=failure.code,
@@ -197,8 +201,8 @@ class _Attempt(Generic[Q, D, R]):
         return self._read(await self._calls.answer(request, self._begin))
 
     async def _begin(self, conn: Connection) -> None:
-        await self._trace.open(conn)
         await self._event(conn, "started", "stage_started", self._spec.doing, {})
+        await self._trace.open(conn)
 
     def _read(self, answer: Answer) -> D:
         span = self._trace.child("json_parsing", input={"schema": self._spec.schema.__name__})

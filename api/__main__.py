@@ -18,27 +18,21 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; a second SIGINT does not wait for open answers."""
     auth_mode(settings, settings.api_host)  # refuses to serve everybody without keys
     app = create_app(settings)
-    stages = {name: kind.stage_names() for name, kind in KINDS.items()}
-    operations = create_operations(app.state, stages)
-    servers = [
-        Server(config(app, settings.api_host, settings.api_port), app.end_streams),
-        Server(
-            config(
-                operations,
-                settings.api_operations_host,
-                settings.api_operations_port,
-                lifespan="off",
-            )
-        ),
-    ]
+    callers = Server(config(app, settings.api_host, settings.api_port), app.end_streams)
+    host, port = settings.api_operations_host, settings.api_operations_port
+    kinds = {name: kind.stage_names() for name, kind in KINDS.items()}
+    operators = Server(config(create_operations(app.state, kinds), host, port, lifespan="off"))
 
     def stop(number: int) -> None:
-        for server in servers:
+        for server in (callers, operators):
             server.handle_exit(number, None)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    await asyncio.gather(*(server.serve() for server in servers))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(callers.serve())
+        await callers.ready.wait()  # it makes the services that both of them use
+        group.create_task(operators.serve())
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from api import feedback, goals, health, page, problems, results, runs
+from api import contract, feedback, goals, health, page, problems, results, runs
 from api.callers import Authenticator, NoAuthentication
 from api.deps import Config, Services
 from api.gauges import Gauges
@@ -34,7 +34,7 @@ come out.
 
 
 class Api(FastAPI):
-    """Knows the schema of its errors, which all endpoints share, and how to end its streams."""
+    """Knows its whole contract, and how to end its streams."""
 
     def end_streams(self) -> None:
         """End what never ends by itself, so that a server need not wait for it."""
@@ -42,7 +42,7 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            super().openapi()["components"]["schemas"] |= problems.schemas()
+            contract.complete(super().openapi())
         return super().openapi()
 
 
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> Api:
         title="Rein",
         version="1.0.0",
         summary="Durable AI coaching: goals, resolutions, plans, feedback",
-        description=DESCRIPTION,
+        description=f"> {settings.notice}\n{DESCRIPTION}" if settings.notice else DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -81,7 +81,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Lazy: the API starts, accepts and reads while Temporal is away.
+        # The client connects when it is used, so that the API serves while Temporal is away.
         temporal = await connect(settings, lazy=True)
         async with Pools.connected(
             settings.database_url, size=settings.database_pool, name="rein api"

@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from structlog.contextvars import get_contextvars
@@ -53,7 +52,7 @@ def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": description, "content": content}}
 
 
-# What any endpoint may answer; declared once for all of them.
+# Any endpoint may answer these, so they are declared once for all.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **_declared(400, "The body is not JSON in UTF-8"),
     **_declared(404, "Nothing is stored under this id"),
@@ -66,21 +65,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def codes() -> dict[str, str]:
-    """Every code of a problem, with its status and title."""
-    kinds = [(each.code, each.status, each.title) for each in ReinError.__subclasses__()]
-    kinds += [(each.code, each.status, each.title) for each in refusals.ALL]
-    return {code: f"{status}: {title}" for code, status, title in sorted(kinds)}
-
-
-def schemas() -> dict[str, Any]:
-    """What the declared answers refer to, for the OpenAPI document."""
-    _, found = models_json_schema(
-        [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
-    )
-    shared: dict[str, Any] = found["$defs"]
-    code = shared["Problem"]["properties"]["code"]
-    code |= {"enum": list(codes()), "x-enumDescriptions": codes()}
-    return shared
+    """Every code that a problem can have, with its status and title."""
+    told = [(each.code, each.status, each.title) for each in ReinError.__subclasses__()]
+    told += [(each.code, each.status, each.title) for each in refusals.ALL]
+    return {code: f"{status}: {title}" for code, status, title in sorted(told)}
 
 
 class ProblemResponse(Response):

@@ -87,18 +87,23 @@ class Server(uvicorn.Server):
     """One of the servers of a process. The process's root owns the signals.
 
     `end_streams` is called before the server waits for open answers: those that never end by
-    themselves must end then.
+    themselves must end then. `ready` is set when it accepts connections.
     """
 
     def __init__(
         self, config: uvicorn.Config, end_streams: Callable[[], None] = lambda: None
     ) -> None:
         super().__init__(config)
+        self.ready = asyncio.Event()
         self._end_streams = end_streams
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self._end_streams()

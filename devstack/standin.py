@@ -121,9 +121,10 @@ class CutConnection(Response):
         for part in self.sent:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         transport: asyncio.Transport = scope["extensions"]["transport"]["transport"]
-        linger = struct.pack("ii", 1, 0)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        transport.abort()
+        if not transport.is_closing():
+            linger = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.get_extra_info("socket").setsockopt(*linger)
+            transport.abort()
         await client_left(Request(scope, receive))
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from temporalio import activity, client, worker, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from tracing.context import (
     Root,
@@ -25,6 +25,19 @@ from tracing.context import (
 from tracing.redaction import as_plain
 from tracing.traces import CANCELLED, RunEnd
 
+# An error of one of these types is a bug or a wrong value, so a repeat would meet it again.
+# Everything else (PostgreSQL away, above all) may pass, so it is retried.
+PERMANENT = (
+    ValueError,  # pydantic's ValidationError is one
+    TypeError,
+    LookupError,
+    AttributeError,
+    NameError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,6 +46,7 @@ class Options:
     project: str
     environment: str | None
     complete: str
+    close_timeout: timedelta
     untraced: frozenset[str]
 
 
@@ -102,7 +116,13 @@ class _ActivityInbound(worker.ActivityInboundInterceptor):
             environment=self._options.environment,
         )
         with attach(context):
-            return await super().execute_activity(input)
+            try:
+                return await super().execute_activity(input)
+            except PERMANENT as error:
+                if activity.info().activity_type != self._options.complete:
+                    raise
+                name = type(error).__name__
+                raise ApplicationError(str(error), type=name, non_retryable=True) from error
 
 
 class _WorkflowInbound(worker.WorkflowInboundInterceptor):
@@ -188,11 +208,19 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         )
 
     async def _close(self, end: RunEnd) -> None:
-        """End the trace; a cancellation that arrives meanwhile does not stop that."""
+        """End the trace; a cancellation that arrives meanwhile does not stop that.
+
+        This never holds the run: if it fails for good or takes too long, the run ends with its own
+        result, and whoever reconciles runs with traces ends the trace later.
+        """
         closing = workflow.start_local_activity(
             self._options.complete,
             end,
+            schedule_to_close_timeout=self._options.close_timeout,
             start_to_close_timeout=timedelta(seconds=15),
+            # Shorter than any wait, so that every wait is a timer of the workflow. The SDK's own
+            # retry loop heeds neither the timeout above nor the worker's shutdown.
+            local_retry_threshold=timedelta(milliseconds=100),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=200),
                 maximum_interval=timedelta(seconds=10),
@@ -205,8 +233,7 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
             except asyncio.CancelledError:
                 # A run is cancelled at most once; a second CancelledError is a cache eviction.
                 await closing
-        except ActivityError as error:
-            # The run ends with its own result; the reconciler ends the trace later.
+        except FailureError as error:  # a local activity raises its failure unwrapped
             workflow.logger.warning("The trace could not be ended", exc_info=error)
 
 

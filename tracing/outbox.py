@@ -2,6 +2,10 @@
 
 A row holds the whole entity as Opik takes it. Writers put rows in by one statement, in their own
 transaction; only the shipper (`tracing.ship`) takes them out.
+
+Every transaction locks in one order: first the caller's own row of the run, if there is one, then
+scores and spans, then the trace. So no two writers wait for each other, and whoever holds the run's
+row sees all that others stored of the run before.
 """
 
 import re
@@ -103,6 +107,9 @@ SELECT {_TOTALS_METADATA} AS totals FROM (
     ) AS summed
 """  # noqa: S608 - constants
 
+LOCK_TRACE = """
+SELECT FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text FOR UPDATE
+"""
 # Of the trace $1, which has ended, when a span was stored after its end.
 RENEW_TOTALS = f"""
 UPDATE trace_outbox o SET
@@ -149,8 +156,7 @@ WITH incoming AS (
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
     SELECT kind, id, trace_id, of_project, payload, coalesce(event_time, clock_timestamp()),
         finality, now() + wait_s * interval '1 second'
-    -- Every statement locks rows in this order, so that no two writers wait for each other.
-    FROM incoming ORDER BY kind, id
+    FROM incoming ORDER BY kind, id  -- the order of locks
     ON CONFLICT (kind, id) DO UPDATE SET
         payload = CASE
             -- Whoever ends a lost span does not know when it began: the stored start stays.
@@ -182,6 +188,8 @@ async def write(conn: Connection, rows: Sequence[Row]) -> None:
     if rows:
         ended_traces = await conn.fetchval(WRITE, as_json([vars(row) for row in rows]))
         for trace_id in sorted(ended_traces or ()):
+            # A statement sees only what was committed before it began, so the lock comes first.
+            await conn.execute(LOCK_TRACE, trace_id)
             await conn.execute(RENEW_TOTALS, trace_id)
 
 

@@ -63,20 +63,23 @@ class RunEnd(BaseModel):
     root: Root | None = None
 
 
+# A stage that is just storing its end holds its span; the end of the trace waits for it here, so
+# that the statement after this one sees what the stage stored.
+LOCK_OPEN_SPANS = """
+SELECT FROM trace_outbox
+WHERE trace_id = $1 AND kind = 'span' AND finality = 0 ORDER BY id FOR UPDATE
+"""
 # $1 trace id, $2 project, $3 time of the end, $4 the payload of a trace that nobody opened,
 # $5 the end's fields, $6 its metadata, $7 the ending fields of spans that are still open.
 CLOSE = f"""
 WITH base AS (
     SELECT coalesce((SELECT payload FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text),
         $4::text::jsonb) AS payload
-), left_open AS (
-    SELECT kind, id FROM trace_outbox
-    WHERE trace_id = $1 AND kind = 'span' AND finality = 0 ORDER BY id FOR UPDATE
 ), ended AS (
     UPDATE trace_outbox o SET payload = o.payload || $7::text::jsonb, finality = 1,
         event_time = greatest(clock_timestamp(), o.event_time + interval '1 microsecond'),
         next_try_at = now(), state = 'pending', attempts = 0, error = NULL
-    FROM left_open WHERE (o.kind, o.id) = (left_open.kind, left_open.id)
+    WHERE trace_id = $1 AND kind = 'span' AND finality = 0
     RETURNING 1
 ), facts AS (
     SELECT summed.totals || jsonb_strip_nulls(jsonb_build_object(
@@ -93,7 +96,7 @@ WITH base AS (
             - ARRAY['cost_usd', 'calls_without_cost'] || $6::text::jsonb || totals),
         clock_timestamp(), 2, now()
     FROM base, facts
-    -- This makes `ended` run first: every writer locks spans before their trace.
+    -- This makes `ended` run first, because every writer locks spans before their trace.
     WHERE (SELECT count(*) FROM ended) >= 0
     ON CONFLICT (kind, id) DO UPDATE SET payload = excluded.payload, finality = 2,
         event_time = greatest(excluded.event_time, o.event_time + interval '1 microsecond'),
@@ -188,11 +191,12 @@ async def close_trace(
     output: object = None,
     metadata: Mapping[str, object] | None = None,
 ) -> None:
-    """End a trace with its totals, and every span of it that is still open.
+    """End a trace with its totals, and every span of it that is still open; in a transaction.
 
     Tokens, cost and errors are summed over its spans, failed attempts included; a span that is
     stored after the end is added to the totals then.
     """
+    await conn.execute(LOCK_OPEN_SPANS, end.trace_id)
     await conn.fetchval(
         CLOSE,
         end.trace_id,

@@ -32,23 +32,25 @@ class Ledger:
         ask: Ask,
         key: str,
         status: int,
-        served: bool,
-        usage: Usage,
+        usage: Usage | None,
         fault: str | None,
     ) -> None:
-        """`served` is true when an answer was made, and so would be billed, whether or not it arrives."""
+        """`usage` is None for a call without an answer. What was answered would be billed, whether
+        or not it arrives.
+        """
+        used = usage or Usage(0)
         line: Json = {
             "n": n,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "stage": stage,
             "model": ask.model.name,
             "key": key[-4:],
-            "prompt_tokens": usage.prompt,
-            "candidates_tokens": usage.candidates,
-            "thoughts_tokens": usage.thoughts,
+            "prompt_tokens": used.prompt,
+            "candidates_tokens": used.candidates,
+            "thoughts_tokens": used.thoughts,
             "fault": fault,
             "status": status,
-            "served": served,
+            "served": usage is not None,
             "sha256": ask.sha256,
         }
         self._file.write(json.dumps(line) + "\n")

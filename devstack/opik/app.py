@@ -2,31 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from devstack.opik import (
-    datasets,
-    experiments,
-    extras,
-    pages,
-    projects,
-    prompts,
-    reads,
-    scores,
-    writes,
-)
+from devstack.opik import datasets, experiments, extras, projects, prompts, reads, scores, writes
 from devstack.opik.calls import Call, Handler
 from devstack.opik.control import Controls
 from devstack.opik.errors import Refused, error_answer
-from devstack.opik.faults import Fault, Seen
+from devstack.opik.faults import Fault
+from devstack.opik.pages import page_routes
 from devstack.opik.rules import Rules
 from devstack.opik.store import Store
 from devstack.standin import CutConnection, JsonDocument, application, read_body
@@ -55,8 +44,8 @@ def receiver(store: Store, rules: Rules | None = None) -> Starlette:
         Route("/api/{path:path}", api.endpoint("", _unknown), methods=VERBS),
         *controls.routes(),
     ]
-    shown = pages.page_routes(store, api.rules, controls.faults)
-    return application([*routes, *shown], on_error=error_answer, close=store.close)
+    pages = page_routes(store, api.rules, controls.faults)
+    return application([*routes, *pages], on_error=error_answer, close=store.close)
 
 
 def _unknown(call: Call) -> Response:
@@ -83,7 +72,10 @@ class Api:
                 answer = await self._answer(request, call, handler, fault)
                 return answer
             finally:
-                self._count(call, route or call.path, answer, fault)
+                cut = answer is None or isinstance(answer, CutConnection)
+                status = 0 if cut or answer is None else answer.status_code
+                self.controls.requests.add(call, route or call.path, status, fault)
+                self.controls.changes.notify()
 
         return endpoint
 
@@ -91,12 +83,12 @@ class Api:
         self, request: Request, call: Call, handler: Handler, fault: Fault | None
     ) -> Response:
         if fault is None:
-            return await run_in_threadpool(_run, handler, call)
+            return await self.store.run(_run, handler, call)
         match fault.kind:
             case "hang":
                 await self.controls.faults.hang(request)
             case "cut":
-                await run_in_threadpool(_run, handler, call)
+                await self.store.run(_run, handler, call)
             case "lose":
                 made = call.method == "POST" and not call.path.endswith(("/batch", "/items"))
                 return Response(status_code=201 if made else 204)
@@ -104,29 +96,14 @@ class Api:
                 return HTMLResponse("<!doctype html><title>Sign in</title><h1>Sign in</h1>")
             case "slow":
                 await asyncio.sleep(fault.seconds)
-                return await run_in_threadpool(_run, handler, call)
+                return await self.store.run(_run, handler, call)
             case "status" | "poison":
                 body = {"code": fault.status, "message": f"fault {fault.kind}"}
                 return JsonDocument(body, fault.status, fault.headers)
         return CutConnection()
 
-    def _count(self, call: Call, route: str, answer: Response | None, fault: Fault | None) -> None:
-        cut = answer is None or isinstance(answer, CutConnection)
-        seen = Seen(
-            at=datetime.now(UTC),
-            method=call.method,
-            path=call.path,
-            route=route,
-            status=0 if cut or answer is None else answer.status_code,
-            items=call.items,
-            fault=None if fault is None else fault.kind,
-        )
-        self.controls.requests.add(seen)
-        self.controls.changes.notify()
-
 
 def _run(handler: Handler, call: Call) -> Response:
-    """In a thread: SQLite and the JSON of a batch would hold up the event loop."""
     try:
         result = handler(call)
     except HTTPException as error:

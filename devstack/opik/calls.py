@@ -48,6 +48,13 @@ class Call:
         self.items = len(items)
         return items
 
+    def name(self) -> str:
+        """The body's name. Raises Refused(422)."""
+        name = self.doc().get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise Refused(422, "name must not be blank")
+        return name
+
     def number(self, name: str, default: int) -> int:
         """A positive whole number of the query, at most 2000. Raises Refused(400)."""
         text = self.query.get(name, "")
@@ -96,11 +103,13 @@ def json_lines(docs: Iterable[object]) -> Response:
     return Response(body, media_type="application/octet-stream")
 
 
-def after(docs: Sequence[Doc], last: object, limit: int) -> Sequence[Doc]:
-    """The documents that follow the one with the id `last`."""
-    ids = [doc["id"] for doc in docs]
+def next_part(docs: Sequence[Doc], asked: Doc) -> Sequence[Doc]:
+    """The part of a stream that a body asks for: what follows `last_retrieved_id`."""
+    ids, last = [doc["id"] for doc in docs], asked.get("last_retrieved_id")
     start = ids.index(last) + 1 if last in ids else 0
-    return docs[start : start + limit]
+    # For the items of a dataset Opik really spells it `steam_limit`.
+    limit = int(asked.get("limit") or asked.get("steam_limit") or 500)
+    return docs[start : start + min(limit, 2000)]
 
 
 def named(docs: Sequence[Doc], part: str) -> list[Doc]:

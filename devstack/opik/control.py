@@ -1,6 +1,5 @@
 """The receiver's control routes, outside Opik's API: faults, counters, waiting, rule triggers."""
 
-import asyncio
 import sqlite3
 
 from pydantic import BaseModel, ConfigDict
@@ -8,19 +7,16 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from devstack.opik.faults import Fault, Requests
-from devstack.opik.store import Store, find_project
+from devstack.opik.store import Store
 from devstack.standin import Changes, FaultPlan, control
 
 
 class Wanted(BaseModel):
-    """What a GET /control/wait waits for; every condition given must hold."""
+    """The conditions of a GET /control/wait on one trace; all of them must hold."""
 
     model_config = ConfigDict(extra="forbid")
 
-    trace_id: str | None = None
-    name: str | None = None
-    project: str | None = None
-    traces: int = 1
+    trace_id: str
     ended: bool = False
     spans: int = 0
     scores: int = 0
@@ -28,39 +24,21 @@ class Wanted(BaseModel):
     timeout: float = 30
 
 
-class Found(BaseModel):
-    """What is there now. `traces` counts ended ones only when `ended` was asked for."""
-
-    reached: bool
-    traces: int
-    spans: int
-    open_spans: int
-    scores: int
-
-
-def count(db: sqlite3.Connection, wanted: Wanted) -> Found:
-    """Count what the conditions are about."""
-    project = None if wanted.project is None else find_project(db, wanted.project) or "none"
-    of_trace = "(? IS NULL OR {} = ?) AND (? IS NULL OR project_id = ?)"
-    narrow = (wanted.trace_id, wanted.trace_id, project, project)
-    traces = db.execute(
-        f"SELECT count(*) FROM traces WHERE {of_trace.format('id')}"  # noqa: S608
-        " AND (? IS NULL OR name = ?) AND NOT partial AND (NOT ? OR end_us IS NOT NULL)",
-        (*narrow, wanted.name, wanted.name, wanted.ended),
-    ).fetchone()[0]
-    spans, open_spans = db.execute(
-        "SELECT count(*), count(*) - count(end_us) FROM spans"  # noqa: S608
-        f" WHERE {of_trace.format('trace_id')}",
-        narrow,
+def find(db: sqlite3.Connection, wanted: Wanted) -> dict[str, int | bool]:
+    """What of the trace is there now, and whether that meets the conditions (`reached`)."""
+    there, ended, spans, open_spans, scores = db.execute(
+        "SELECT count(*), count(end_us),"
+        " (SELECT count(*) FROM spans WHERE trace_id = :id),"
+        " (SELECT count(*) FROM spans WHERE trace_id = :id AND end_us IS NULL),"
+        " (SELECT count(*) FROM scores WHERE entity = 'trace' AND entity_id = :id)"
+        " FROM traces WHERE id = :id AND NOT partial",
+        {"id": wanted.trace_id},
     ).fetchone()
-    scores = db.execute(
-        "SELECT count(*) FROM scores WHERE entity = 'trace'"  # noqa: S608
-        f" AND {of_trace.format('entity_id')}",
-        narrow,
-    ).fetchone()[0]
-    reached = traces >= wanted.traces and spans >= wanted.spans and scores >= wanted.scores
+    reached = there > 0 and (ended > 0 or not wanted.ended)
+    reached = reached and spans >= wanted.spans and scores >= wanted.scores
     reached = reached and not (wanted.closed_spans and open_spans)
-    return Found(reached=reached, traces=traces, spans=spans, open_spans=open_spans, scores=scores)
+    counts = {"spans": spans, "open_spans": open_spans, "scores": scores}
+    return {"reached": reached, "ended": ended > 0, **counts}
 
 
 class Controls:
@@ -90,7 +68,7 @@ class Controls:
         self.requests.clear()
 
     async def _empty_store(self, request: Request) -> None:
-        await asyncio.to_thread(self.store.clear)
+        await self.store.run(self.store.clear)
 
     async def _rule_triggers(self, request: Request) -> object:
         """How often the online rules would have run, by trace id."""
@@ -101,5 +79,5 @@ class Controls:
         """Long poll: answers as soon as the conditions hold, or when the time is over."""
         wanted = Wanted.model_validate(dict(request.query_params))
         db = self.store.read()
-        await self.changes.until(lambda: count(db, wanted).reached, wanted.timeout)
-        return count(db, wanted)
+        await self.changes.until(lambda: bool(find(db, wanted)["reached"]), wanted.timeout)
+        return find(db, wanted)

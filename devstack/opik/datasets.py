@@ -4,11 +4,10 @@ import sqlite3
 
 from starlette.responses import Response
 
-from devstack.opik.calls import Call, Routes, after, json_lines, paged
+from devstack.opik.calls import Call, Routes, json_lines, next_part, paged
 from devstack.opik.errors import Refused
-from devstack.opik.rows import project_of
 from devstack.opik.rules import new_id
-from devstack.opik.store import Doc, document, documents, put_document
+from devstack.opik.store import Doc, document, documents, project_of, put_document
 from devstack.opik.views import AUTHORS
 
 routes = Routes("/v1/private/datasets")
@@ -33,19 +32,16 @@ def items_of(db: sqlite3.Connection, dataset: str, version: str | None = None) -
 
 
 def find(db: sqlite3.Connection, doc: Doc) -> Doc | None:
-    """The dataset that a body names by id or by name."""
+    """The dataset that a body names by id or by name. Raises Refused(404, or 422 without both)."""
     if doc.get("dataset_id"):
         return document(db, "dataset", doc["dataset_id"])
-    return next(iter(documents(db, "dataset", name=str(doc.get("dataset_name")))), None)
+    if not doc.get("dataset_name"):
+        raise Refused(422, "datasetName must not be blank")
+    return next(iter(documents(db, "dataset", name=doc["dataset_name"])), None)
 
 
-def make(db: sqlite3.Connection, doc: Doc) -> Doc:
-    """A new dataset. Raises Refused(409 or 422)."""
-    name = doc.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise Refused(422, "name must not be blank")
-    if documents(db, "dataset", name=name):
-        raise Refused(409, "Dataset already exists")
+def make(db: sqlite3.Connection, name: str, doc: Doc) -> Doc:
+    """A new dataset."""
     dataset = {
         "id": doc.get("id") or new_id(),
         "name": name,
@@ -53,7 +49,7 @@ def make(db: sqlite3.Connection, doc: Doc) -> Doc:
         "type": doc.get("type") or "dataset",
         "visibility": "private",
         "tags": doc.get("tags"),
-        "project_id": project_of(db, doc, {}),
+        "project_id": project_of(db, doc),
         "status": "completed",
         **AUTHORS,
     }
@@ -61,20 +57,8 @@ def make(db: sqlite3.Connection, doc: Doc) -> Doc:
     return dataset
 
 
-def _shown_version(version: Doc, latest: bool) -> Doc:
-    shown = {key: value for key, value in version.items() if key not in ("item_ids", "group")}
-    return {**shown, "is_latest": latest, "tags": ["latest"] if latest else []}
-
-
 def _shown(db: sqlite3.Connection, dataset: Doc) -> Doc:
-    versions = _versions(db, dataset["id"])
-    latest = _shown_version(versions[-1], True) if versions else None
-    return {
-        **dataset,
-        "dataset_items_count": latest["items_total"] if latest else 0,
-        "experiment_count": len(documents(db, "experiment", parent=dataset["id"])),
-        "latest_version": latest,
-    }
+    return {**dataset, "dataset_items_count": len(items_of(db, dataset["id"]))}
 
 
 def _new_version(db: sqlite3.Connection, dataset: str, ids: list[str], group: str | None) -> None:
@@ -112,7 +96,9 @@ def _put_items(db: sqlite3.Connection, dataset: str, items: list[Doc]) -> list[s
 def create(call: Call) -> Response:
     """A dataset."""
     with call.store.write() as db:
-        dataset = make(db, call.doc())
+        if documents(db, "dataset", name=call.name()):
+            raise Refused(409, "Dataset already exists")
+        dataset = make(db, call.name(), call.doc())
     return call.created(dataset["id"])
 
 
@@ -135,7 +121,7 @@ def upsert_items(call: Call) -> None:
     """Items of one dataset, named by id or name; a new name makes the dataset."""
     doc, items = call.doc(), call.docs("items")
     with call.store.write() as db:
-        dataset = find(db, doc) or make(db, {**doc, "name": doc.get("dataset_name")})
+        dataset = find(db, doc) or make(db, doc["dataset_name"], doc)
         ids = _put_items(db, dataset["id"], items)
         _new_version(db, dataset["id"], ids, doc.get("batch_group_id"))
 
@@ -159,9 +145,7 @@ def stream_items(call: Call) -> Response:
     """Items as a stream; `last_retrieved_id` is the cursor."""
     doc, db = call.doc(), call.store.read()
     items = items_of(db, _existing(db, doc)["id"], doc.get("dataset_version"))
-    # The client really sends `steam_limit`.
-    limit = min(int(doc.get("steam_limit") or doc.get("stream_limit") or 2000), 2000)
-    return json_lines(after(items, doc.get("last_retrieved_id"), limit))
+    return json_lines(next_part(items, doc))
 
 
 @routes("GET", "/{id}")
@@ -182,5 +166,4 @@ def items_page(call: Call) -> Doc:
 def versions_page(call: Call) -> Doc:
     """Versions, newest first."""
     found = _versions(call.store.read(), call.params["id"])
-    shown = [_shown_version(each, each is found[-1]) for each in found]
-    return paged(call, shown[::-1])
+    return paged(call, [{**each, "is_latest": each is found[-1]} for each in found[::-1]])

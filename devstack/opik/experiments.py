@@ -2,18 +2,18 @@
 
 import sqlite3
 from collections import defaultdict
+from statistics import fmean
 
-from pydantic_core import from_json
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from devstack.opik.calls import Call, Routes, after, json_lines, paged
+from devstack.opik.calls import Call, Routes, json_lines, next_part, paged
 from devstack.opik.datasets import find, make
 from devstack.opik.errors import Refused
 from devstack.opik.queries import select
-from devstack.opik.rows import project_of
 from devstack.opik.rules import new_id
-from devstack.opik.store import Doc, document, documents, put_document
-from devstack.opik.views import AUTHORS, averages, marks, trace_docs
+from devstack.opik.store import Doc, document, documents, project_of, put_document
+from devstack.opik.views import AUTHORS, marks, trace_docs
 
 routes = Routes("/v1/private")
 
@@ -30,38 +30,40 @@ def traces_of(db: sqlite3.Connection, items: list[Doc]) -> dict[str, Doc]:
     return {doc["id"]: doc for doc in trace_docs(db, rows)}
 
 
-def score_averages(traces: list[Doc]) -> dict[str, float]:
+def _averages(traces: list[Doc]) -> list[Doc]:
     """The average of every score name over traces."""
-    return averages([score for trace in traces for score in trace.get("feedback_scores") or ()])
+    values: dict[str, list[float]] = defaultdict(list)
+    for trace in traces:
+        for score in trace.get("feedback_scores") or ():
+            values[score["name"]].append(score["value"])
+    return [{"name": name, "value": fmean(each)} for name, each in sorted(values.items())]
 
 
 def _prompt_links(db: sqlite3.Connection, versions: list[Doc]) -> list[Doc]:
     found = []
     for each in versions:
-        version = document(db, "prompt_version", str(each.get("id")))
-        prompt = document(db, "prompt", version["prompt_id"])
-        link = {"id": version["id"], "prompt_version_id": version["id"]}
-        link |= {"commit": version["commit"], "prompt_id": prompt["id"]}
-        found.append({**link, "prompt_name": prompt["name"]})
+        for version in documents(db, "prompt_version", identity=str(each.get("id"))):
+            prompt = document(db, "prompt", version["prompt_id"])
+            link = {"id": version["id"], "prompt_version_id": version["id"]}
+            link |= {"commit": version["commit"], "prompt_id": prompt["id"]}
+            found.append({**link, "prompt_name": prompt["name"]})
     return found
 
 
-def _shown(db: sqlite3.Connection, experiment: Doc) -> Doc:
+def shown(db: sqlite3.Connection, experiment: Doc) -> Doc:
     """ExperimentPublic: the experiment with what its traces add up to."""
     items = items_of(db, experiment["id"])
     traces = list(traces_of(db, items).values())
     costs = [t["total_estimated_cost"] for t in traces if "total_estimated_cost" in t]
     links = _prompt_links(db, experiment.get("prompt_versions") or [])
-    scores = score_averages(traces)
     return {
         **experiment,
         "prompt_versions": links or None,
         "prompt_version": links[0] if links else None,
-        "feedback_scores": [{"name": name, "value": value} for name, value in scores.items()],
+        "feedback_scores": _averages(traces),
         "trace_count": len(items),
         "dataset_item_count": len({item["dataset_item_id"] for item in items}),
         "total_estimated_cost": sum(costs) if costs else None,
-        "total_estimated_cost_avg": sum(costs) / len(costs) if costs else None,
     }
 
 
@@ -69,18 +71,15 @@ def _shown(db: sqlite3.Connection, experiment: Doc) -> Doc:
 def create(call: Call) -> Response:
     """An experiment on a dataset, which is made when its name is new."""
     doc = call.doc()
-    name = doc.get("dataset_name")
-    if not name:
-        raise Refused(422, "datasetName must not be blank")
     with call.store.write() as db:
-        dataset = find(db, {"dataset_name": name}) or make(db, {**doc, "id": None, "name": name})
+        dataset = find(db, doc) or make(db, doc["dataset_name"], {**doc, "id": None})
         identity = _id(call, doc)
         experiment = {
             **doc,
             "id": identity,
             "name": doc.get("name") or f"experiment-{identity[-6:]}",
             "dataset_id": dataset["id"],
-            "project_id": project_of(db, doc, {}),
+            "project_id": project_of(db, doc),
             "status": doc.get("status") or "running",
             "type": doc.get("type") or "regular",
             **AUTHORS,
@@ -126,15 +125,14 @@ def stream(call: Call) -> Response:
     """Experiments of one name as a stream, newest first."""
     doc, db = call.doc(), call.store.read()
     found = documents(db, "experiment", name=str(doc.get("name")))[::-1]
-    part = after(found, doc.get("last_retrieved_id"), int(doc.get("limit") or 500))
-    return json_lines(_shown(db, each) for each in part)
+    return json_lines(shown(db, each) for each in next_part(found, doc))
 
 
 @routes("GET", "/experiments/{id}")
 def one(call: Call) -> Doc:
     """One experiment by id."""
     db = call.store.read()
-    return _shown(db, document(db, "experiment", call.params["id"]))
+    return shown(db, document(db, "experiment", call.params["id"]))
 
 
 @routes("GET", "/datasets/{id}/items/experiments/items")
@@ -146,7 +144,7 @@ def compare(call: Call) -> Doc:
         items = items_of(db, experiment)
         traces = traces_of(db, items)
         for item in items:
-            found = _compared(item, traces.get(item["trace_id"], {}))
+            found = compared(item, traces.get(item["trace_id"], {}))
             tries[item["dataset_item_id"]].append(found)
     content = [
         {**item, "experiment_items": tries[item["id"]]}
@@ -158,15 +156,12 @@ def compare(call: Call) -> Doc:
 
 def _experiment_ids(call: Call) -> list[str]:
     try:
-        ids = from_json(call.query.get("experiment_ids", "[]"))
+        return TypeAdapter(list[str]).validate_json(call.query.get("experiment_ids", "[]"))
     except ValueError as error:
         raise Refused(400, "Invalid experiment_ids", str(error)) from error
-    if not isinstance(ids, list):
-        raise Refused(400, "Invalid experiment_ids", "not a list")
-    return [str(each) for each in ids]
 
 
-def _compared(item: Doc, trace: Doc) -> Doc:
+def compared(item: Doc, trace: Doc) -> Doc:
     """ExperimentItemCompare."""
     names = ("input", "output", "feedback_scores", "total_estimated_cost", "duration", "usage")
     content = {name: trace[name] for name in names if name in trace}

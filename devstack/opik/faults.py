@@ -3,15 +3,14 @@
 import itertools
 import re
 from collections import Counter, deque
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import from_json
 
 from devstack import standin
-
-STATUSES = {"400", "401", "403", "404", "409", "413", "422", "429", "500", "502", "503", "504"}
+from devstack.opik.calls import Call
 
 
 class Fault(standin.Fault):
@@ -36,7 +35,7 @@ class Fault(standin.Fault):
     @model_validator(mode="before")
     @classmethod
     def _read_status_as_kind(cls, asked: Any) -> Any:
-        if isinstance(asked, dict) and str(asked.get("kind")) in STATUSES:
+        if isinstance(asked, dict) and str(asked.get("kind")).isdecimal():
             return {**asked, "kind": "status", "status": int(asked["kind"])}
         if isinstance(asked, dict) and asked.get("kind") == "poison":
             return {"status": 400, **asked}
@@ -79,45 +78,27 @@ def _holds(body: bytes, match: str) -> bool:
     )
 
 
-class Seen(BaseModel):
-    """One request as the counters remember it: `route` is its path with names for the ids, `items`
-    how many a batch held, `status` is 0 when the connection was cut."""
-
-    at: datetime
-    method: str
-    path: str
-    route: str
-    status: int
-    items: int
-    fault: str | None
-
-
 class Requests:
-    """Counters over all requests, and the last 500 of them."""
+    """Counters of requests and of their items, and the last 500 requests."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Start counting anew."""
-        self.total = 0
         self.statuses: dict[str, Counter[int]] = {}
         self.items: Counter[str] = Counter()
-        self.recent: deque[Seen] = deque(maxlen=500)
+        self.recent: deque[dict[str, object]] = deque(maxlen=500)
 
-    def add(self, seen: Seen) -> None:
-        """Count a request; the items of a refused batch do not count."""
-        self.total += 1
-        self.statuses.setdefault(f"{seen.method} {seen.route}", Counter())[seen.status] += 1
-        if seen.items and 200 <= seen.status < 300:
-            self.items[seen.route] += seen.items
-        self.recent.append(seen)
+    def add(self, call: Call, route: str, status: int, fault: Fault | None) -> None:
+        """Count a request. `route` is its path with names for the ids, `status` is 0 when the
+        connection was cut; the items of a refused batch do not count."""
+        self.statuses.setdefault(f"{call.method} {route}", Counter())[status] += 1
+        if call.items and 200 <= status < 300:
+            self.items[route] += call.items
+        seen = {"at": datetime.now(UTC), "method": call.method, "path": call.path}
+        self.recent.append({**seen, "status": status, "fault": fault.kind if fault else None})
 
     def report(self) -> dict[str, object]:
         """Everything counted, as JSON."""
-        return {
-            "total": self.total,
-            "routes": self.statuses,
-            "items": self.items,
-            "recent": list(self.recent),
-        }
+        return {"routes": self.statuses, "items": self.items, "recent": list(self.recent)}

@@ -91,13 +91,8 @@ class TraceList:
 
     @property
     def first(self) -> int:
-        """The number of the first row."""
+        """The number of the first row, from 1."""
         return (self.filters.page - 1) * PAGE + 1
-
-    @property
-    def last(self) -> int:
-        """The number of the last row."""
-        return self.first + len(self.rows) - 1
 
 
 def trace_list(db: sqlite3.Connection, filters: Filters) -> TraceList:

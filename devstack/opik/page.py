@@ -1,11 +1,12 @@
 """What all pages share: the template environment and the frame."""
 
+from inspect import isfunction
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from devstack.opik import present
 from devstack.opik.calls import Call
-from devstack.opik.present import FILTERS, visible
 from devstack.opik.projects import all_projects
 from devstack.opik.store import find_project
 from devstack.standin import HtmlPage
@@ -15,11 +16,12 @@ ENVIRONMENT = Environment(
     loader=FileSystemLoader(HERE / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
-    finalize=visible,
+    finalize=present.visible,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters.update(FILTERS)
+# Every function there is a filter of its name.
+ENVIRONMENT.filters.update({k: v for k, v in vars(present).items() if isfunction(v)})
 
 
 class Frame:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -106,7 +105,7 @@ def page_routes(store: Store, rules: Rules, faults: FaultPlan[Fault]) -> list[Ba
 
     def route(path: str, page: Page) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await run_in_threadpool(_shown, page, Call(request, b"", store, rules))
+            return await store.run(_shown, page, Call(request, b"", store, rules))
 
         return Route(path, endpoint)
 

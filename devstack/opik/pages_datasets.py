@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from devstack.opik.calls import Call
 from devstack.opik.datasets import items_of
+from devstack.opik.experiments import compared, shown, traces_of
 from devstack.opik.experiments import items_of as tries_of
-from devstack.opik.experiments import score_averages, traces_of
 from devstack.opik.page import Frame, html
 from devstack.opik.store import Doc, document, documents
 
@@ -16,12 +16,7 @@ MOST_ROWS = 200
 
 
 def _experiments(db: sqlite3.Connection, dataset: str | None = None) -> list[Doc]:
-    found = []
-    for each in documents(db, "experiment", parent=dataset):
-        items = tries_of(db, each["id"])
-        scores = score_averages(list(traces_of(db, items).values()))
-        found.append({**each, "items": len(items), "scores": scores})
-    return found[::-1]
+    return [shown(db, each) for each in documents(db, "experiment", parent=dataset)][::-1]
 
 
 def datasets_page(call: Call) -> Response:
@@ -75,10 +70,8 @@ def experiment_page(call: Call) -> Response:
     }
     tries = [
         {
-            "trace_id": item["trace_id"],
+            **compared(item, traces.get(item["trace_id"], {})),
             "data": data.get(item["dataset_item_id"]),
-            "output": traces.get(item["trace_id"], {}).get("output"),
-            "scores": score_averages([traces.get(item["trace_id"], {})]),
         }
         for item in items[:MOST_ROWS]
     ]
@@ -87,8 +80,7 @@ def experiment_page(call: Call) -> Response:
         "experiment.html",
         frame,
         tab="datasets",
-        experiment=found,
+        experiment=shown(frame.db, found),
         total=len(items),
         items=tries,
-        scores=score_averages(list(traces.values())),
     )

@@ -88,15 +88,6 @@ def score(value: float | None) -> str:
     return "N/A" if value is None else f"{value:.1f}".removesuffix(".0")
 
 
-def size(count: float) -> str:
-    """Bytes in units."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GB"
-
-
 def links(metadata: object) -> list[tuple[str, str]]:
     """Label and address of every `…_url` key that really is a web address."""
     if not isinstance(metadata, Mapping):
@@ -163,21 +154,3 @@ def brief(value: object, limit: int = 90) -> str:
     else:
         text = " ".join(str(value).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-FILTERS = {
-    "status_icon": status_icon,
-    "status_word": status_word,
-    "duration": duration,
-    "money": money,
-    "age": age,
-    "moment": moment,
-    "number": number,
-    "score": score,
-    "size": size,
-    "links": links,
-    "parsed": parsed,
-    "brief": brief,
-    "gist": gist,
-    "leaves": leaves,
-}

@@ -58,10 +58,7 @@ def all_projects(db: sqlite3.Connection) -> list[Doc]:
 @routes("POST", "/v1/private/projects")
 def create(call: Call) -> Response:
     """A project by name; the name must be new."""
-    doc = call.doc()
-    name, now, identity = doc.get("name"), now_us(), new_id()
-    if not isinstance(name, str) or not name.strip():
-        raise Refused(422, "name must not be blank")
+    doc, name, now, identity = call.doc(), call.name(), now_us(), new_id()
     with call.store.write() as db:
         if find_project(db, name) is not None:
             raise Refused(409, "Project already exists")
@@ -73,17 +70,11 @@ def create(call: Call) -> Response:
 @routes("POST", "/v1/private/projects/retrieve")
 def retrieve(call: Call) -> Doc:
     """A project by name, or 404."""
-    found = [each for each in all_projects(call.store.read()) if each["name"] == _name(call)]
+    name = call.name()
+    found = [each for each in all_projects(call.store.read()) if each["name"] == name]
     if not found:
         raise Refused(404, "Project not found")
     return found[0]
-
-
-def _name(call: Call) -> str:
-    name = call.doc().get("name")
-    if not isinstance(name, str) or not name:
-        raise Refused(422, "name must not be blank")
-    return name
 
 
 @routes("GET", "/v1/private/projects")

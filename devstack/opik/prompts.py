@@ -6,13 +6,11 @@ from starlette.responses import Response
 
 from devstack.opik.calls import Call, Routes, named, paged
 from devstack.opik.errors import Refused
-from devstack.opik.rows import project_of
 from devstack.opik.rules import new_id
-from devstack.opik.store import Doc, document, documents, put_document
+from devstack.opik.store import Doc, document, documents, project_of, put_document
 from devstack.opik.views import AUTHORS
 
 routes = Routes("/v1/private/prompts")
-TYPES = ("mustache", "jinja2")
 
 
 def _find(db: sqlite3.Connection, name: str, project: str) -> Doc | None:
@@ -31,7 +29,7 @@ def _make(db: sqlite3.Connection, doc: Doc) -> Doc:
     prompt = {
         "id": doc.get("id") or new_id(),
         "name": doc["name"],
-        "project_id": project_of(db, doc, {}),
+        "project_id": project_of(db, doc),
         "description": doc.get("description"),
         "template_structure": doc.get("template_structure") or "text",
         "tags": doc.get("tags"),
@@ -44,8 +42,6 @@ def _make(db: sqlite3.Connection, doc: Doc) -> Doc:
 def _add_version(db: sqlite3.Connection, prompt: Doc, asked: Doc) -> Doc:
     if not isinstance(asked.get("template"), str) or not asked["template"]:
         raise Refused(422, "template must not be blank")
-    if asked.get("type") not in (None, *TYPES):
-        raise Refused(400, "Unable to process JSON", f"unknown prompt type '{asked['type']}'")
     identity = asked.get("id") or new_id()
     version = {
         "id": identity,
@@ -71,20 +67,12 @@ def _put_version(db: sqlite3.Connection, version: Doc) -> None:
     put_document(db, "prompt_version", version, parent=parent, name=name)
 
 
-def _name(doc: Doc) -> str:
-    name = doc.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise Refused(422, "name must not be blank")
-    return name
-
-
 @routes("POST", "")
 def create(call: Call) -> Response:
     """A prompt; with a template also its first version."""
-    doc = call.doc()
-    name = _name(doc)
+    doc, name = call.doc(), call.name()
     with call.store.write() as db:
-        project = project_of(db, doc, {})
+        project = project_of(db, doc)
         if any(each["project_id"] == project for each in documents(db, "prompt", name=name)):
             raise Refused(409, "Prompt id or name already exists")
         prompt = _make(db, doc)
@@ -96,12 +84,12 @@ def create(call: Call) -> Response:
 @routes("POST", "/versions")
 def create_version(call: Call) -> Doc:
     """The next version of a prompt, which is made when it is new."""
-    doc = call.doc()
-    name, version = _name(doc), doc.get("version")
+    doc, name = call.doc(), call.name()
+    version = doc.get("version")
     if not isinstance(version, dict):
         raise Refused(422, "version must not be null")
     with call.store.write() as db:
-        prompt = _find(db, name, project_of(db, doc, {})) or _make(db, {**doc, "id": None})
+        prompt = _find(db, name, project_of(db, doc)) or _make(db, {**doc, "id": None})
         return _add_version(db, prompt, version)
 
 
@@ -110,7 +98,7 @@ def retrieve(call: Call) -> Doc:
     """One version by commit, number or environment; else the latest."""
     doc = call.doc()
     with call.store.write() as db:
-        prompt = _find(db, _name(doc), project_of(db, doc, {}))
+        prompt = _find(db, call.name(), project_of(db, doc))
         versions = _versions(db, prompt["id"]) if prompt else []
     for key in ("commit", "version_number"):
         if doc.get(key):

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,18 +49,11 @@ def select(
     return db.execute(f"SELECT e.* FROM {table} e WHERE {where} {tail}", params).fetchall()  # noqa: S608
 
 
-def _number(text: object) -> float:
+def _number(value: object, read: Callable[[str], float] = float) -> float:
     try:
-        return float(str(text))
+        return read(str(value))
     except ValueError as error:
-        raise Refused(400, f"Invalid value '{text}' for a number") from error
-
-
-def _moment(text: object) -> int:
-    try:
-        return to_us(text)
-    except ValueError as error:
-        raise Refused(400, f"Invalid value '{text}' for a time") from error
+        raise Refused(400, f"Invalid value '{value}' in a filter") from error
 
 
 def _compared(expression: str, operator: str) -> str:
@@ -80,7 +74,7 @@ def add_filter(where: Where, table: Table, asked: Doc) -> None:
     if name in TEXTS:
         where.add(_compared(TEXTS[name], operator), text)
     elif name in TIMES:
-        where.add(_compared(TIMES[name], operator), _moment(value))
+        where.add(_compared(TIMES[name], operator), _number(value, to_us))
     elif name in NUMBERS:
         where.add(_compared(NUMBERS[name], operator), _number(value))
     elif base == "feedback_scores":

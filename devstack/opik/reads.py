@@ -54,37 +54,11 @@ def _stream(call: Call, table: Table) -> Response:
     return json_lines(DOCS[table](db, rows))
 
 
-@routes("GET", "/traces")
-def traces(call: Call) -> Doc:
-    """A page of a project's traces."""
-    return _page(call, "traces")
+def _register(table: Table) -> None:
+    routes("GET", f"/{table}")(lambda call: _page(call, table))
+    routes("GET", f"/{table}/{{id}}")(lambda call: _one(call, table))
+    routes("POST", f"/{table}/search")(lambda call: _stream(call, table))
 
 
-@routes("GET", "/spans")
-def spans(call: Call) -> Doc:
-    """A page of spans of a project or of one trace."""
-    return _page(call, "spans")
-
-
-@routes("POST", "/traces/search")
-def search_traces(call: Call) -> Response:
-    """Traces as a stream."""
-    return _stream(call, "traces")
-
-
-@routes("POST", "/spans/search")
-def search_spans(call: Call) -> Response:
-    """Spans as a stream."""
-    return _stream(call, "spans")
-
-
-@routes("GET", "/traces/{id}")
-def trace(call: Call) -> Doc:
-    """One trace with what its spans add up to."""
-    return _one(call, "traces")
-
-
-@routes("GET", "/spans/{id}")
-def span(call: Call) -> Doc:
-    """One span."""
-    return _one(call, "spans")
+_register("traces")
+_register("spans")

@@ -1,6 +1,5 @@
 """From a trace or a span as a client sends it to a stored row."""
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from pydantic_core import to_json
 from devstack.opik.errors import Refused
 from devstack.opik.rules import Rules, to_pico, to_us
 from devstack.opik.shapes import SpanShape, TraceShape, check_shape
-from devstack.opik.store import Doc, project_id
+from devstack.opik.store import Doc
 
 # A row is a dictionary of the columns below.
 Row = dict[str, Any]
@@ -67,7 +66,6 @@ def _trace_row(doc: Doc, version: Version) -> Row:
         **_shared(doc, version),
         "status": ended if doc.get("end_time") else "running",
         "user": _text(doc, "user_id"),
-        "thread_id": doc.get("thread_id"),
     }
 
 
@@ -95,18 +93,6 @@ def _span_row(doc: Doc, version: Version) -> Row:
     }
 
 
-def _check_trace(doc: Doc, rules: Rules) -> None:
-    rules.check_new(doc.get("id"), "trace")
-
-
-def _check_span(doc: Doc, rules: Rules) -> None:
-    """Its own id is new, the ids it refers to are known."""
-    rules.check_new(doc.get("id"), "span")
-    rules.check_known(doc.get("trace_id"), "trace")
-    if doc.get("parent_span_id") is not None:
-        rules.check_known(doc["parent_span_id"], "parent span")
-
-
 def _upsert(table: str, columns: str, key: str) -> str:
     """Insert, or replace the whole row unless the stored one is newer (no field is merged)."""
     names = columns.split()
@@ -122,45 +108,39 @@ def _upsert(table: str, columns: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What differs between traces and spans when they are written."""
+    """What differs between traces and spans when they are written. `references` are the fields
+    that hold ids of others."""
 
     table: Literal["traces", "spans"]
     shape: type[TraceShape]
     row: Callable[[Doc, Version], Row]
-    check_ids: Callable[[Doc, Rules], None]
     upsert: str
+    references: tuple[str, ...] = ()
 
     def check(self, doc: Doc, rules: Rules) -> None:
-        """The types and ids of one that is being created. Raises Refused(400)."""
+        """The types and references of a document or of a change. Raises Refused(400 or 422)."""
         check_shape(self.shape, doc)
-        self.check_ids(doc, rules)
+        for name in self.references:
+            if doc.get(name) is not None:
+                rules.check_known(doc[name], name)
+        if "trace_id" in self.references and doc.get("trace_id") is None:
+            raise Refused(422, "traceId must not be null")
 
 
 TRACES = Entity(
     "traces",
     TraceShape,
     _trace_row,
-    _check_trace,
-    _upsert("traces", f"{SHARED} status user thread_id", "project_id, id"),
+    _upsert("traces", f"{SHARED} status user", "project_id, id"),
 )
 SPANS = Entity(
     "spans",
     SpanShape,
     _span_row,
-    _check_span,
     _upsert(
         "spans",
         f"{SHARED} trace_id parent_span_id type provider model usage cost_pico",
         "project_id, trace_id, id",
     ),
+    references=("trace_id", "parent_span_id"),
 )
-
-
-def project_of(db: sqlite3.Connection, doc: Doc, known: dict[str | None, str]) -> str:
-    """The project an item belongs to, made if need be; `known` saves look-ups within a batch."""
-    if doc.get("project_id"):
-        return str(doc["project_id"])
-    name = doc.get("project_name")
-    if name not in known:
-        known[name] = project_id(db, name)
-    return known[name]

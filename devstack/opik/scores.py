@@ -2,9 +2,9 @@
 
 from devstack.opik.calls import Call, Routes
 from devstack.opik.errors import Refused
-from devstack.opik.rows import project_of
 from devstack.opik.rules import now_us, score_value
 from devstack.opik.shapes import ScoreShape, check_shape
+from devstack.opik.store import project_of
 
 routes = Routes("/v1/private")
 
@@ -28,14 +28,13 @@ def _put(call: Call, entity: str, key: str = "id") -> None:
         if key == "id":
             call.rules.check_known(doc["id"], entity)
     values = [score_value(doc.get("value")) for doc in docs]
-    known: dict[str | None, str] = {}
     with call.store.write() as db:
         db.executemany(
             UPSERT,
             [
                 {
                     "entity": entity,
-                    "project_id": project_of(db, doc, known),
+                    "project_id": project_of(db, doc),
                     "entity_id": doc[key],
                     "name": doc["name"],
                     "value": value,
@@ -49,22 +48,9 @@ def _put(call: Call, entity: str, key: str = "id") -> None:
         )
 
 
-@routes("PUT", "/traces/feedback-scores")
-def score_traces(call: Call) -> None:
-    """Scores of traces."""
-    _put(call, "trace")
-
-
-@routes("PUT", "/spans/feedback-scores")
-def score_spans(call: Call) -> None:
-    """Scores of spans."""
-    _put(call, "span")
-
-
-@routes("PUT", "/traces/threads/feedback-scores")
-def score_threads(call: Call) -> None:
-    """Scores of threads."""
-    _put(call, "thread", key="thread_id")
+routes("PUT", "/traces/feedback-scores")(lambda call: _put(call, "trace"))
+routes("PUT", "/spans/feedback-scores")(lambda call: _put(call, "span"))
+routes("PUT", "/traces/threads/feedback-scores")(lambda call: _put(call, "thread", "thread_id"))
 
 
 @routes("POST", "/traces/{id}/feedback-scores/delete")

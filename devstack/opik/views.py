@@ -1,9 +1,8 @@
 """Stored rows as Opik's public documents: TracePublic, SpanPublic, FeedbackScorePublic."""
 
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from pydantic_core import from_json
 
@@ -15,38 +14,33 @@ AUTHOR = "admin"
 AUTHORS = {"created_by": AUTHOR, "last_updated_by": AUTHOR}
 
 
-@dataclass
-class Totals:
-    """What a trace's spans add up to."""
-
-    usage: Counter[str] = field(default_factory=Counter)
-    cost_pico: int | None = None
-    spans: int = 0
-    llm_spans: int = 0
-    providers: set[str] = field(default_factory=set)
-
-    def add(self, row: sqlite3.Row) -> None:
-        """Count one span in."""
-        self.spans += 1
-        self.llm_spans += row["type"] == "llm"
-        if row["usage"]:
-            self.usage.update({k: int(v) for k, v in from_json(row["usage"]).items()})
-        if row["cost_pico"] is not None:
-            self.cost_pico = (self.cost_pico or 0) + row["cost_pico"]
-        if row["provider"]:
-            self.providers.add(row["provider"])
-
-
 def marks(values: Sequence[object]) -> str:
     """Question marks for an IN list."""
     return ", ".join("?" * len(values))
 
 
-def _totals(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, Totals]:
-    found: dict[str, Totals] = defaultdict(Totals)
-    sql = "SELECT trace_id, type, provider, usage, cost_pico FROM spans WHERE trace_id IN"
-    for row in db.execute(f"{sql} ({marks(trace_ids)})", trace_ids):
-        found[row["trace_id"]].add(row)
+def _totals(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, Doc]:
+    """What the spans of each trace add up to."""
+    found: dict[str, Doc] = {}
+    of_traces = f"WHERE s.trace_id IN ({marks(trace_ids)}) GROUP BY s.trace_id"
+    for row in db.execute(
+        "SELECT s.trace_id, count(*) AS spans, sum(s.type = 'llm') AS llm_spans,"  # noqa: S608
+        " sum(s.cost_pico) AS cost_pico, json_group_array(DISTINCT s.provider) AS providers"
+        f" FROM spans s {of_traces}",
+        trace_ids,
+    ):
+        found[row["trace_id"]] = {
+            "total_estimated_cost": from_pico(row["cost_pico"]),
+            "span_count": row["spans"],
+            "llm_span_count": row["llm_spans"],
+            "providers": sorted(filter(None, from_json(row["providers"]))) or None,
+        }
+    for trace_id, name, tokens in db.execute(
+        "SELECT s.trace_id, u.key, sum(u.value)"  # noqa: S608
+        f" FROM spans s, json_each(s.usage) u {of_traces}, u.key",
+        trace_ids,
+    ):
+        found[trace_id].setdefault("usage", {})[name] = tokens
     return found
 
 
@@ -78,14 +72,6 @@ def scores_of(
     return found
 
 
-def averages(scores: Sequence[Doc]) -> dict[str, float]:
-    """The average of every score name."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for score in scores:
-        values[score["name"]].append(score["value"])
-    return {name: sum(each) / len(each) for name, each in sorted(values.items())}
-
-
 def _public(row: sqlite3.Row, scores: list[sqlite3.Row], **more: object) -> Doc:
     """What traces and spans share; fields without a value are left out."""
     start, end = row["start_us"], row["end_us"]
@@ -109,16 +95,9 @@ def trace_docs(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[Doc]
     """TracePublic of each row."""
     ids = [row["id"] for row in rows]
     totals, scores = _totals(db, ids), scores_of(db, "trace", ids)
+    none = {"span_count": 0, "llm_span_count": 0}
     return [
-        _public(
-            row,
-            scores[row["project_id"], row["id"]],
-            usage=dict(totals[row["id"]].usage) or None,
-            total_estimated_cost=from_pico(totals[row["id"]].cost_pico),
-            span_count=totals[row["id"]].spans,
-            llm_span_count=totals[row["id"]].llm_spans,
-            providers=sorted(totals[row["id"]].providers) or None,
-        )
+        _public(row, scores[row["project_id"], row["id"]], **totals.get(row["id"], none))
         for row in rows
     ]
 

@@ -1,17 +1,15 @@
 """The write routes of traces and spans."""
 
 import sqlite3
-from collections.abc import Iterable
 
 from pydantic_core import from_json
 from starlette.responses import Response
 
 from devstack.opik.calls import Call, Routes
 from devstack.opik.errors import Refused
-from devstack.opik.rows import SPANS, TRACES, Entity, Row, Version, project_of
+from devstack.opik.rows import SPANS, TRACES, Entity, Row, Version
 from devstack.opik.rules import from_us, new_id, now_us
-from devstack.opik.shapes import check_shape
-from devstack.opik.store import Doc
+from devstack.opik.store import Doc, project_of
 
 routes = Routes("/v1/private")
 
@@ -23,29 +21,29 @@ TAG_CHANGES = {"tags_to_add", "tags_to_remove"}
 def _new(call: Call, entity: Entity, doc: Doc) -> Doc:
     doc["id"] = doc.get("id") or new_id()
     entity.check(doc, call.rules)
+    call.rules.check_new(doc["id"], entity.table[:-1])
     return doc
 
 
-def _create_batch(call: Call, entity: Entity) -> list[Row]:
-    """Store whole rows and return them; of two with one id only the newer one is stored."""
+def _create_batch(call: Call, entity: Entity) -> None:
+    """Store whole rows; of two with one id only the newer one is stored."""
     docs = [_new(call, entity, doc) for doc in call.docs(entity.table)]
-    known: dict[str | None, str] = {}
-    now, newest = now_us(), dict[tuple[str, str], Row]()
+    now = now_us()
+    newest: dict[tuple[str, str], Row] = {}
     with call.store.write() as db:
         for doc in docs:
-            row = entity.row(doc, Version(project_of(db, doc, known), now))
+            row = entity.row(doc, Version(project_of(db, doc), now))
             key = (row["project_id"], row["id"])
             if key not in newest or row["updated_us"] >= newest[key]["updated_us"]:
                 newest[key] = row
         db.executemany(entity.upsert, newest.values())
         if entity is TRACES:
-            _trigger_rules(db, (r["id"] for r in newest.values() if r["end_us"] is not None))
-    return list(newest.values())
+            _trigger_rules(db, [r["id"] for r in newest.values() if r["end_us"] is not None])
 
 
-def _trigger_rules(db: sqlite3.Connection, trace_ids: Iterable[str]) -> None:
-    """Count a run of the online rules, which Opik starts for a trace at every write that ends it,
-    whether or not the row that is stored is a newer one."""
+def _trigger_rules(db: sqlite3.Connection, trace_ids: list[str]) -> None:
+    """Count a run of the online rules: Opik starts one at every write that ends a trace, even when
+    the row that is stored already is newer."""
     db.executemany(
         "INSERT INTO rule_triggers VALUES (?, 1)"
         " ON CONFLICT (trace_id) DO UPDATE SET count = count + 1",
@@ -75,7 +73,7 @@ def _latest(db: sqlite3.Connection, entity: Entity, identity: str) -> sqlite3.Ro
 
 def _create(db: sqlite3.Connection, entity: Entity, doc: Doc, partial: sqlite3.Row | None) -> None:
     """Store one row; what a PATCH put into a partial row before stays."""
-    project, now = project_of(db, doc, {}), now_us()
+    project, now = project_of(db, doc), now_us()
     if partial is not None:
         if partial["project_id"] != project:
             raise Refused(409, "Project name and workspace name do not match the existing entity")
@@ -127,7 +125,7 @@ def _update(
     """Read, merge, rewrite with the server's time; before the create it leaves a partial row."""
     now = now_us()
     # A body that names no project means the default one, also for a row that exists.
-    project = project_of(db, change, {})
+    project = project_of(db, change)
     if old is None:
         version = Version(project, now, now, partial=True)
         fixed = {"id": call.params["id"], "start_time": from_us(0)}
@@ -147,7 +145,7 @@ def _update(
 def update_trace(call: Call) -> None:
     """Change the fields that are given."""
     change = call.doc()
-    check_shape(TRACES.shape, change)
+    TRACES.check(change, call.rules)
     call.rules.check_known(call.params["id"], "id")
     with call.store.write() as db:
         _update(call, db, TRACES, change, _latest(db, TRACES, call.params["id"]))
@@ -158,13 +156,8 @@ def update_trace(call: Call) -> None:
 def update_span(call: Call) -> None:
     """As for a trace; the body repeats the span's trace and parent, which never change."""
     change = call.doc()
-    check_shape(SPANS.shape, change)
-    if change.get("trace_id") is None:
-        raise Refused(422, "traceId must not be null")
+    SPANS.check(change, call.rules)
     call.rules.check_known(call.params["id"], "id")
-    call.rules.check_known(change["trace_id"], "trace_id")
-    if change.get("parent_span_id") is not None:
-        call.rules.check_known(change["parent_span_id"], "parent_span_id")
     with call.store.write() as db:
         old = _latest(db, SPANS, call.params["id"])
         placed = (change["trace_id"], change.get("parent_span_id"))

@@ -26,16 +26,8 @@ def settings(database_url: str, **changed: Any) -> Settings:
 async def serving(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     """The app behind a real server on a free port; the client uses the public host."""
     server = Server(config(app, "127.0.0.1", 0), app.end_streams)
-    ready = asyncio.Event()
-    startup = server.startup
-
-    async def announced(*args: Any, **kwargs: Any) -> None:
-        await startup(*args, **kwargs)
-        ready.set()
-
-    server.startup = announced  # type: ignore[method-assign]
     running = asyncio.create_task(server.serve())
-    await ready.wait()
+    await server.ready.wait()
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}",

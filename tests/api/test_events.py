@@ -1,10 +1,6 @@
 """Watching a run: many watchers, lost connections, lost notifications, stopping."""
 
 import asyncio
-import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import UUID, uuid4
@@ -14,7 +10,7 @@ import httpx
 from db.events import Watchers
 from db.pool import Pools, acquire
 from domain.runs import RunEvent
-from tests.factories import Runs, api_key
+from tests.factories import Runs
 
 
 async def _ids(stream: httpx.Response) -> AsyncIterator[int]:
@@ -133,38 +129,3 @@ class TestWatchers:
             rest = asyncio.create_task(anext(events, None))
             watchers.close()
             assert await rest is None
-
-
-async def test_sigterm_ends_open_streams_and_the_process(
-    module_postgres_url: str, stored: Runs
-) -> None:
-    trace_id = await stored.accepted()
-    key = {"Authorization": f"Bearer {await api_key(stored.pools)}"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "api"),
-        env=os.environ
-        | {
-            "DATABASE_URL": module_postgres_url,
-            "TEMPORAL_ADDRESS": "127.0.0.1:1",
-            "REIN_API_PORT": str(port),
-            "REIN_API_OPERATIONS_PORT": "0",
-        },
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert server.stderr is not None
-    while f":{port} ".encode() not in await server.stderr.readline():
-        assert server.returncode is None
-    async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-        client.stream("GET", f"/api/runs/{trace_id}/events", headers=key) as stream,
-    ):
-        numbers = _ids(stream)
-        assert await anext(numbers) == 1
-        server.send_signal(signal.SIGTERM)
-        assert [number async for number in numbers] == []
-    async with asyncio.timeout(20):
-        await server.communicate()
-    assert server.returncode in (0, -signal.SIGTERM)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 from api import openapi
+from api.app import create_app
 from api.examples import PLAN_ID, RESOLUTION_ID, TRACE_ID
 from db.pool import acquire
+from settings import Settings
 from tests.factories import Runs
 
 
@@ -22,6 +24,8 @@ def _found(operation: Any) -> Any:
 
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.document())
+SCHEMAS = DOCUMENT["components"]["schemas"]
+CODES = SCHEMAS["Problem"]["properties"]["code"]["enum"]
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 # A stream of an open run does not end; tests/api/test_events.py has it.
 OPERATIONS: list[Any] = [
@@ -71,6 +75,24 @@ def test_the_committed_file_is_current() -> None:
     assert openapi.main(["--check"]) is None
 
 
+def test_no_environment_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REIN_NOTICE", "A developer's own")
+    monkeypatch.setenv("REIN_API_PORT", "no port")
+    assert openapi.main(["--check"]) is None
+
+
+def test_an_installation_says_its_notice() -> None:
+    app = create_app(Settings(_env_file=None, notice="Answers come from a stand-in"))
+    assert app.openapi()["info"]["description"].startswith("> Answers come from a stand-in\n")
+
+
+def test_a_stream_says_what_it_carries() -> None:
+    answers = DOCUMENT["paths"]["/api/goals/{trace_id}/events"]["get"]["responses"]
+    stream = answers["200"]["content"]["text/event-stream"]["schema"]
+    assert stream["contentSchema"] == {"$ref": "#/components/schemas/RunEvent"}
+    assert "finished" in SCHEMAS["RunEvent"]["properties"]["kind"]["enum"]
+
+
 @pytest.mark.parametrize(("path", "body"), BODIES)
 async def test_every_example_body_runs(
     http: httpx.AsyncClient, example_run: UUID, path: str, body: dict[str, Any]
@@ -111,6 +133,7 @@ async def test_nothing_sent_by_the_contract_or_against_it_breaks_it(
     assert answer.status_code in allowed | {404, 405}, answer.text
     # The one part that is away here is Temporal.
     assert answer.status_code < 500 or answer.json()["code"] == "UNAVAILABLE"
+    assert answer.is_success or answer.json()["code"] in CODES
 
 
 def _cases(operation: Any) -> st.SearchStrategy[Any]:

@@ -8,7 +8,7 @@ import pytest
 from google.genai import errors, types
 from pydantic import BaseModel
 
-from devstack.gemini.app import StandIn
+from devstack.gemini.ledger import Ledger
 from domain.goals import ClarifiedGoalDraft
 from domain.plans import PlanDraft
 from tests.devstack.gemini_house import GeminiHouse
@@ -188,9 +188,9 @@ async def test_the_ledger_has_a_line_for_every_call(gemini_house: GeminiHouse) -
 async def test_the_numbers_go_on_after_a_restart(gemini_house: GeminiHouse) -> None:
     await gemini_house.ask(None, "one more")
     last = (await gemini_house.control.calls())[-1]["n"]
-    again = StandIn(gemini_house.ledger)
-    assert again.ledger.next() == last + 1
-    again.ledger.close()
+    again = Ledger(gemini_house.ledger)
+    assert again.next() == last + 1
+    again.close()
 
 
 class Anything(BaseModel):

@@ -9,7 +9,19 @@ import pytest
 
 from devstack.opik.rules import new_id
 from devstack.opik.serving import running
-from tests.devstack.opik_house import V1, Item, at, page, post, send, span, stored, text, trace
+from tests.devstack.opik_house import (
+    V1,
+    Item,
+    at,
+    page,
+    post,
+    score,
+    send,
+    span,
+    stored,
+    text,
+    trace,
+)
 
 
 async def test_a_bad_id_refuses_the_whole_batch(opik: httpx.AsyncClient) -> None:
@@ -130,16 +142,16 @@ async def test_scores_upsert_by_name_within_their_project(opik: httpx.AsyncClien
     identity = new_id()
     await send(opik, "traces", trace(id=identity))
 
-    async def score(value: object, project: str = "rein", name: object = "quality") -> int:
+    async def put(value: object, project: str = "rein", name: object = "quality") -> int:
         item = {"id": identity, "project_name": project, "name": name, "value": value}
         body = {"scores": [{**item, "source": "sdk", "reason": "why"}]}
         return (await opik.put(f"{V1}/traces/feedback-scores", json=body)).status_code
 
-    assert [await score(1), await score(8.25), await score(3, "wrong")] == [204, 204, 204]
-    assert await score(0.1234567891234, name="nine") == 204
-    assert await score(1e12) == 422
-    assert await score("high") == 422
-    assert await score(1, name=["a"]) == 400
+    assert [await put(1), await put(8.25), await put(3, "wrong")] == [204, 204, 204]
+    assert await put(0.1234567891234, name="nine") == 204
+    assert await put(1e12) == 422
+    assert await put("high") == 422
+    assert await put(1, name=["a"]) == 400
     scores = (await stored(opik, "traces", identity))["feedback_scores"]
     assert isinstance(scores, list)
     assert {s["name"]: s["value"] for s in scores} == {"quality": 8.25, "nine": 0.123456789}
@@ -147,10 +159,7 @@ async def test_scores_upsert_by_name_within_their_project(opik: httpx.AsyncClien
 
 async def test_a_score_may_come_before_its_trace(opik: httpx.AsyncClient) -> None:
     identity = new_id()
-    score: Item = {"id": identity, "project_name": "rein", "name": "n", "value": 4, "source": "sdk"}
-    body = {"scores": [score]}
-    put = await opik.put(f"{V1}/traces/feedback-scores", json=body)
-    assert put.status_code == 204
+    await score(opik, identity, "n", 4)
     await send(opik, "traces", trace(id=identity))
     scores = (await stored(opik, "traces", identity))["feedback_scores"]
     assert isinstance(scores, list)
@@ -223,9 +232,10 @@ async def test_wait_returns_when_everything_asked_for_is_there(opik: httpx.Async
     await send(opik, "traces", trace(id=identity))
     await send(opik, "traces", trace(id=identity, end_time=at(1), last_updated_at=at(1)))
     answer = await waiting
-    assert answer.json() == {"reached": True, "traces": 1, "spans": 1, "open_spans": 1, "scores": 0}
+    counts = {"spans": 1, "open_spans": 1, "scores": 0}
+    assert answer.json() == {"reached": True, "ended": True, **counts}
 
 
 async def test_wait_gives_up_after_its_timeout(opik: httpx.AsyncClient) -> None:
-    answer = await opik.get("/control/wait", params={"traces": 1, "timeout": 0.05})
+    answer = await opik.get("/control/wait", params={"trace_id": new_id(), "timeout": 0.05})
     assert answer.json()["reached"] is False

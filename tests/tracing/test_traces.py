@@ -47,12 +47,12 @@ class Made:
         return Row("span", str(identity), self.trace_id, "right", payload, NOW, finality)
 
     async def write(self, *rows: Row) -> None:
-        async with self.pool.acquire() as conn:
+        async with self.pool.acquire() as conn, conn.transaction():
             await write(conn, rows)
 
     async def close(self, status: str = "success", at: datetime = NOW) -> None:
         end = RunEnd(trace_id=self.trace_id, project="right", status=status, ended_at=at)
-        async with self.pool.acquire() as conn:
+        async with self.pool.acquire() as conn, conn.transaction():
             await close_trace(conn, end)
 
     async def root(self) -> dict[str, Any]:
@@ -94,6 +94,28 @@ async def test_what_is_paid_after_the_end_counts_too(made: Made) -> None:
     after = await made.root()
     assert (after["metadata"]["total_tokens"], after["metadata"]["cost_usd"]) == (30, 0.75)
     assert (after["end_time"], after["metadata"]["status"]) == (before["end_time"], "cancelled")
+
+
+async def test_a_stage_stored_in_the_instant_of_the_end_counts(made: Made) -> None:
+    await made.write(made.call("stage", None, SpanState.OPEN))
+    async with made.pool.acquire() as conn:
+        async with conn.transaction():
+            await write(conn, [made.call("stage", Decimal("0.5")), made.call("b", Decimal("0.25"))])
+            ending = asyncio.create_task(made.close())
+            await waiting(made.pool)
+        await ending
+    assert (await made.root())["metadata"]["cost_usd"] == 0.75
+
+
+async def test_stages_stored_in_the_same_instant_after_the_end_count_both(made: Made) -> None:
+    await made.close()
+    async with made.pool.acquire() as conn:
+        async with conn.transaction():
+            await write(conn, [made.call("a", Decimal("0.5"))])
+            other = asyncio.create_task(made.write(made.call("b", Decimal("0.25"))))
+            await waiting(made.pool)
+        await other
+    assert (await made.root())["metadata"]["cost_usd"] == 0.75
 
 
 async def test_ending_and_a_late_stage_never_wait_for_each_other_in_a_circle(made: Made) -> None:

@@ -1,41 +1,43 @@
-"""Scores by counting: dates, numbers, actions and details in a text, and nothing that is understood."""
+"""Scores by counting dates, measures, actions and details in a text; nothing is understood."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from devstack.gemini.text import read_json
+from devstack.gemini.answers.reading import read_json
 
-_MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _DATE = re.compile(
-    rf"\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}} (?:{_MONTH})\b(?: \d{{4}})?|\b(?:{_MONTH}) \d{{1,2}}\b"
-    r"|\bweek \d+|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
+    rf"\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}} {_MONTH}\b(?: \d{{4}})?|\b{_MONTH} \d{{1,2}}\b"
+    r"|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
 )
-_MEASURE = re.compile(r"[€$£]\s?\d[\d.,]*|\d[\d.,]*(?:\s?%|[\s-]?[^\W\d_]+)")
-# Minutes and sessions say what is put in; these say what comes out.
-_RESULT = re.compile(
-    r"[€$£]\s?\d|\b[ABC][12]\b|\d(?:k\b|[\s-]?(?!(?:min|hour|day|week|month|year|session|time|line|of|or|to"
-    r"|and|is|are|a|in|on|stand|fall|go)\w*)[^\W\d_]{1,}|\s?%)",
+# A number with its unit; minutes, weeks and sessions say what is put in, not what comes out.
+_MEASURE = re.compile(
+    r"[€$£]\s?\d|\b[ABC][12]\b|\d\s?%|\d(?:k\b|[\s-]?(?!(?:min|hour|day|week|month|year|session|time|line"
+    r"|of|or|to|and|is|are|a|in|on|stand|fall|go)\w*)[^\W\d_])",
     re.I,
 )
 _ACTION = re.compile(
     r"\b(?:after|before|every|each|when|if|once|daily|twice|until)\b|\b\d+ (?:times|sessions|minutes)\b",
     re.I,
 )
+_DETAIL = re.compile(r"\d[\d.,]*\b|(?<=[a-z,] )[A-Z]\w+")
 _VAGUE = re.compile(
     r"\b(?:better|things?|stuff|somehow|something|improve|progress|regularly|over time|as you go"
     r"|motivat\w+|feels?|different|smoothly|a bit|often|sometimes|maybe|try|matters)\b",
     re.I,
 )
 
-_DETAIL = re.compile(r"\d[\d.,]*\b|(?<=[a-z,] )[A-Z]\w+")
-DIMENSIONS = ("clarity", "specificity", "measurability", "actionability")
+
+class Mark(NamedTuple):
+    """A share of the best score (0 to 1), and what was counted for it."""
+
+    share: float
+    why: str
 
 
 def lines_of(text: str) -> list[str]:
     """The texts in a JSON document, or the sentences of plain text."""
-    document = read_json(text)
-    return _leaves(document) if document else [s for s in re.split(r"(?<=[.!?])\s+|\n+", text) if s]
+    return _leaves(read_json(text)) or [s for s in re.split(r"(?<=[.!?])\s+|\n+", text) if s]
 
 
 def _leaves(value: Any) -> list[str]:
@@ -45,56 +47,41 @@ def _leaves(value: Any) -> list[str]:
     return [value] if isinstance(value, str) and value else []
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A share of the best score (0 to 1), what was counted for it, and what would raise it."""
-
-    share: float
-    why: str
-    advice: str
-
-
 def marks(text: str) -> dict[str, Mark]:
-    """The four dimensions of a text."""
+    """The marks of a text in the four dimensions."""
     lines = lines_of(text)
-    head, whole = " ".join(lines[:2]), " ".join(lines)
+    head, plain = " ".join(lines[:2]), [_DATE.sub("", line) for line in lines]
     dates, vague = len(_DATE.findall(head)), len(_VAGUE.findall(head))
-    numbers = len(_MEASURE.findall(_DATE.sub("", head)))
-    measured = [line for line in lines if _MEASURE.search(_DATE.sub("", line))]
-    results = [line for line in measured if _RESULT.search(_DATE.sub("", line))]
+    all_vague = len(_VAGUE.findall(" ".join(lines)))
+    measured = [line for line in plain if _MEASURE.search(line)]
+    numbered = sum(bool(re.search(r"\d", line)) for line in plain)
     acting = [line for line in lines if _ACTION.search(line)]
-    details = {name for line in lines for name in _DETAIL.findall(line)}
-    loose = len(_VAGUE.findall(whole))
+    details = {detail for line in lines for detail in _DETAIL.findall(line)}
+    named = bool(_MEASURE.search(" ".join(plain[:2])))
+
+    def mark(share: float, why: str, examples: list[str]) -> Mark:
+        example = f", such as “{examples[-1][:80].strip(' .,')}”" if examples else ""
+        return Mark(0.3 + share, f"Counted: {why}{example}.")
+
     return {
-        "clarity": Mark(
-            0.25 + 0.3 * min(1, dates) + 0.1 * min(2, numbers) + 0.2 * (vague == 0),
-            f"Title and summary hold {_many(dates, 'date')}, {_many(numbers, 'number')} and "
-            f"{_many(vague, 'vague word')}.",
-            "Say in the title what will be different, and by which day",
+        "clarity": mark(
+            0.3 * min(1, dates) + 0.2 * named + 0.15 * (vague == 0),
+            f"title and summary hold dates: {dates}, a measure: {'yes' if named else 'no'}, vague words: {vague}",
+            [],
         ),
-        "specificity": Mark(
-            0.25 + 0.7 * min(1.0, len(details) / 18) - 0.05 * min(4, loose),
-            f"{_many(len(details), 'different number or name', 'different numbers and names')} and "
-            f"{_many(loose, 'vague word')} were counted in the whole text.",
-            "Put a number of minutes, days or units into every phase, and name what is used",
+        "specificity": mark(
+            0.65 * min(1.0, len(details) / 18) - 0.05 * min(5, all_vague),
+            f"different numbers and names: {len(details)}, vague words: {all_vague}",
+            [],
         ),
-        "measurability": Mark(
-            0.25 + 0.3 * min(1.0, len(measured) / 8) + 0.37 * min(1.0, len(results) / 5),
-            f"{len(measured)} of {_many(len(lines), 'line')} hold a number with its unit, {len(results)} "
-            f"of them one of a result, not only of effort{_such_as(results[2:])}.",
-            "Give every success criterion a number and a date",
+        "measurability": mark(
+            0.2 * min(1.0, numbered / 7) + 0.45 * min(1.0, len(measured) / 7),
+            f"{numbered} of {len(lines)} lines hold a number, {len(measured)} a measure other than time",
+            measured[2:4],
         ),
-        "actionability": Mark(
-            0.25 + 0.7 * min(1.0, len(acting) / 13),
-            f"{len(acting)} of {_many(len(lines), 'line')} say when or how often{_such_as(acting[-2:])}.",
-            "Tie each habit to a day, a time or an event, and give its length",
+        "actionability": mark(
+            0.65 * min(1.0, len(acting) / 13),
+            f"{len(acting)} of {len(lines)} lines say when or how often",
+            acting,
         ),
     }
-
-
-def _many(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one if count == 1 else more or one + 's'}"
-
-
-def _such_as(lines: list[str]) -> str:
-    return f", such as “{lines[0][:90].rstrip('.')}”" if lines else ""

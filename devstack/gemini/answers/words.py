@@ -1,276 +1,244 @@
-"""What the texts' braces are filled with: the goal's own words and numbers, week by week."""
+"""What the texts' braces are filled with, and the arithmetic of weeks, sessions and levels."""
 
 import re
 from collections import Counter
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from devstack.gemini.answers.brief import Brief
 from devstack.gemini.answers.dates import spell
-from devstack.gemini.answers.scores import lines_of, marks
+from devstack.gemini.answers.reading import Reading, load
+from devstack.gemini.answers.scores import Mark, lines_of, marks
+
+Text = str | list[Any] | dict[str, Any]
 
 _BRACES = re.compile(r"\{(\w+)\}")
+# What a vague goal does not get before it is revised.
 _HIDDEN = (
-    "by",
     "due",
     "target",
-    "reached",
     "times",
     "hours",
     "weeks",
+    "for_weeks",
     "sessions",
     "most",
     "half",
     "so_far",
 )
-_COMMON = re.compile(
-    r"(?:about|after|again|because|before|could|every|first|from|have|just|more|much|really|should|some"
-    r"|still|than|that|their|them|then|there|these|they|thing|things|this|very|were|what|when|with|would)"
-)
 _JUDGED = ("resolution", "draft", "answer", "reply", "output", "plan")
+_SMALL = re.compile(
+    r"(?:about|after|again|because|before|could|every|first|from|have|just|more|much|really|should"
+    r"|some|still|than|that|their|them|then|there|these|they|things?|this|very|were|what|when|with)"
+)
 
-Text = str | list[Any] | dict[str, Any]
 
+class Place(NamedTuple):
+    """A field of the answer, or (`part`) an item of the list of that name.
 
-class Spot(NamedTuple):
-    """Where in the answer: the week (0: none), the number of the track or task, the dimension."""
+    `holder` is the list whose item the field belongs to, `at` of `count` is the item's place in it,
+    and `item` is what the texts say for that item. `week` is 0 where no week is meant, and `track`
+    counts the tasks of a week.
+    """
 
+    name: str = ""
+    holder: str = ""
+    at: int = 0
+    size: int = 1
+    part: bool = False
+    item: dict[str, Any] | None = None
     week: int = 0
     track: int = 0
     dimension: str = ""
-
-
-NOWHERE = Spot()
+    depth: int = 0
 
 
 class Words:
-    """The words of one brief, and the arithmetic of its weeks, sessions and levels."""
+    """The words for one request."""
 
-    def __init__(self, brief: Brief) -> None:
-        self.brief = brief
-        self.weeks = brief.weeks
+    def __init__(self, user: str) -> None:
+        self.read = read = Reading(user)
         # The last phase ends with the goal, which may lie beyond the weeks that are planned.
-        phases = brief.topic.phases[: -1 if brief.span > brief.weeks + 4 else None]
-        self.phases = [*phases[: min(len(phases), brief.weeks) - 1], phases[-1]]
-        self.times = max(1, min(3, 7 - len(brief.closed), int(brief.hours * 4)))
-        self._once = self._fixed()
-
-    # Weeks, days and minutes.
+        phases = read.topic["course"][: -1 if read.span > read.weeks + 4 else None]
+        self.phases = [*phases[: min(len(phases), read.weeks) - 1], phases[-1]]
+        self.times = max(1, min(3, 7 - len(read.closed), int(read.hours * 4)))
+        self.fixed = self._fixed()
 
     def last_week(self, index: int, count: int) -> int:
         """The last week of the part `index` (from 0) when the weeks are cut into `count` parts."""
-        return min(self.weeks, -(-(index + 1) * self.weeks // count))
-
-    def first_week(self, index: int, count: int) -> int:
-        return min(self.weeks, self.last_week(index - 1, count) + 1) if index else 1
-
-    def easier(self, week: int) -> bool:
-        return week % 4 == 0 and 0 < week < self.weeks
+        return min(self.read.weeks, -(-(index + 1) * self.read.weeks // count))
 
     def days(self, week: int) -> list[int]:
         """The weekdays (Monday is 0) of a week's sessions, in the order in which they come."""
-        today, deadline = self.brief.today, self.brief.deadline
+        today, deadline = self.read.today, self.read.deadline
+        left = (deadline - today).days - 7 * (week - 1) + 1 if today and deadline and week else 7
         first = today.weekday() if today else 0
-        left = 7
-        if today and deadline and week:
-            left = max(1, min(7, (deadline - today).days - 7 * (week - 1) + 1))
-        order = [(first + day) % 7 for day in range(left)]
-        free = [day for day in order if day not in self.brief.closed] or order
+        order = [(first + day) % 7 for day in range(max(1, min(7, left)))]
+        free = [day for day in order if day not in self.read.closed] or order
         count = min(self.times, len(free))
         return [free[(2 * each + 1) * len(free) // (2 * count)] for each in range(count)]
 
     def minutes(self, week: int) -> int:
-        """The length of a session: within the hours a week, and short in the first weeks."""
-        pace = 0.75 + 0.25 * min(1.0, 2 * week / self.weeks) if week else 1.0
-        amount = self.brief.amount
+        """The length of a session: within the hours a week, and shorter in the first weeks."""
+        amount, pace = self.read.amount, 0.75 + 0.25 * min(1.0, 2 * week / self.read.weeks)
         most = amount.value if amount and amount.unit.lower().startswith("min") else 90.0
-        found = min(
-            most, self.brief.hours * 60 / self.times * pace * (0.8 if self.easier(week) else 1)
-        )
+        pace = 1.0 if not week else pace * 0.8 if self._easier(week) else pace
+        found = min(most, self.read.hours * 60 / self.times * pace)
         return max(1, int(found // 5 * 5 if found >= 10 else found))
 
-    def level(self, week: int) -> float:
+    def _easier(self, week: int) -> bool:
+        return week % 4 == 0 and 0 < week < self.read.weeks
+
+    def _level(self, week: int, *, bare: bool = False) -> str | None:
         """How much of the goal's number is reached at the end of a week."""
-        amount, begin = self.brief.amount, self.brief.topic.begin if self.one_go else 0.0
-        return amount.at(begin + (1 - begin) * week / self.brief.span) if amount else 0.0
+        amount = self.read.amount
+        if amount is None or not amount.grows:
+            return None
+        begin = self.read.topic["begin"] if self.one_go else 0.0
+        return amount.show(amount.at(begin + (1 - begin) * week / self.read.span), bare=bare)
 
     @property
     def one_go(self) -> bool:
-        """Whether the number is done in one session; 365 km are a sum of many."""
-        amount = self.brief.amount
-        far = (
-            amount is not None
-            and amount.value > 50
-            and amount.unit[:2].lower() in ("km", "ki", "mi")
-        )
-        return self.brief.topic.begin > 0 and not far
+        """Whether the number is reached in one session; 365 km are the sum of many."""
+        amount = self.read.amount
+        if amount is None or not amount.grows or "begin" not in self.read.topic:
+            return False
+        return amount.value <= 50 or not re.match(r"k|mi", amount.unit, re.I)
 
-    # Words.
+    def fill(self, text: Text, place: Place) -> list[str]:
+        """The text with its braces filled; of alternatives the first that can be, or none.
 
-    def fill(self, text: Text, spot: Spot) -> list[str]:
-        """The text with its braces filled; of alternatives the first that can be. Empty when none can.
-
-        A brace that stands for a list makes one text for each of its items.
+        A brace that stands for a list makes one text for each of the list's items.
         """
         if isinstance(text, list):
-            return next((filled for each in text if (filled := self.fill(each, spot))), [])
-        words = {name: self.word(name, spot) for name in _BRACES.findall(str(text))}
-        if any(word is None or word == [] for word in words.values()):
+            return next((found for each in text if (found := self.fill(each, place))), [])
+        words = {name: self._word(name, place) for name in _BRACES.findall(str(text))}
+        if not all(words.values()):
             return []
-        count = max((len(word) for word in words.values() if isinstance(word, list)), default=1)
 
-        def put(index: int, brace: re.Match[str]) -> str:
-            word = words[brace[1]]
-            return word[index % len(word)] if isinstance(word, list) else str(word)
+        def filled(index: int) -> str:
+            return _BRACES.sub(lambda m: words[m[1]][index % len(words[m[1]])], str(text))
 
-        return [_BRACES.sub(partial(put, index), str(text)) for index in range(count)]
+        return [filled(i) for i in range(max((len(word) for word in words.values()), default=1))]
 
-    def word(self, name: str, spot: Spot) -> str | list[str] | None:
-        """What stands for a brace; None when that is not known."""
-        if name in self._once:
-            return self._once[name]
-        phase = self.phase(spot.week)
-        task = phase["tasks"][spot.track % len(phase["tasks"])]
-        nested: dict[str, Text] = {
-            "phase": phase["name"],
-            "phase_focus": phase["focus"],
-            "task": task["what"],
-            "task_done": task["done_when"],
-            "first": self.brief.topic.texts["first"],
-            "level": self.brief.topic.texts["level"],
-            "reached": self.brief.topic.texts.get("reached", []),
-        }
-        if name in nested:
-            return next(iter(self.fill(nested[name], spot)), None)
-        found = self._of_week(name, spot.week)
-        return self._counted(name, spot.dimension) if found is None else found
+    def _word(self, name: str, place: Place) -> list[str]:
+        """What stands for a brace: nothing when that is not known, else one word or several."""
+        for words in (self.fixed, self._of_week(place.week, place.track)):
+            if name in words:
+                word = words[name]
+                return (
+                    self.fill(word, place)
+                    if isinstance(word, list)
+                    else []
+                    if word is None
+                    else [str(word)]
+                )
+        counted = self._counted(place.dimension)
+        return counted[name] if name in counted else self.fill(self.text(name), place)[:1]
 
-    def phase(self, week: int) -> dict[str, Any]:
-        count = len(self.phases)
-        return next(p for i, p in enumerate(self.phases) if week <= self.last_week(i, count))
+    def text(self, name: str) -> Text:
+        """What the topic, or else every topic, says under a name."""
+        found: Text = self.read.topic.get(name) or load("common").get(name, [])
+        return found
 
     def _fixed(self) -> dict[str, str | None]:
-        brief, amount = self.brief, self.brief.amount
-        sessions = self.times * self.weeks
-        end = brief.deadline
-        if brief.revised and end is None and brief.today:
-            end = brief.today + timedelta(days=7 * self.weeks - 1)
-        target = amount.said if amount else f"{sessions} sessions" if brief.revised else None
-        by = f" in {_weeks(self.weeks)}"
-        if end:
-            by = f"{', until' if brief.lasts else ' by'} {spell(end)}"
-        elif brief.lasts:
-            by = ""
-        rate = (
-            amount
-            and amount.grows
-            and amount.sign
-            and amount.show(round(amount.value / brief.span, 2))
-        )
-        conditions = {
-            "foreign": brief.foreign,
-            "other_locale": brief.other_locale and not brief.foreign,
-            "gone": brief.gone,
-            "undated": brief.deadline is None and not brief.gone,
-            "guessed": not brief.hours_heard,
-            "uncounted": amount is None,
-            "one_go": self.one_go,
-            "long": self.weeks > 4,
-        }
+        read, amount, sessions = self.read, self.read.amount, self.times * self.read.weeks
+        end = read.deadline
+        if read.revised and not end and read.today:
+            end = read.today + timedelta(days=7 * read.weeks - 1)
         words = {
-            "goal": brief.goal,
-            "Goal": brief.goal[:1].upper() + brief.goal[1:],
-            "said": brief.said,
-            "date_said": brief.date_said if brief.gone or brief.deadline else None,
+            "goal": read.goal,
+            "Goal": read.goal[:1].upper() + read.goal[1:],
+            "said": read.said,
+            "date_said": read.date_said if read.gone or read.deadline else None,
             "due": spell(end) if end else None,
-            "by": by,
-            "whole": target if amount is None or amount.grows or not amount.value else None,
-            "target": target,
-            "start": amount.show(self.level(0))
-            if amount and amount.grows and self.one_go
-            else None,
-            "rate": rate or None,
+            "target": amount.said if amount else f"{sessions} sessions" if read.revised else None,
+            "start": self._level(0) if self.one_go else None,
             "times": str(self.times),
-            "hours": f"{brief.hours:g} hour{'' if brief.hours == 1 else 's'}",
-            "weeks": str(self.weeks),
-            "for_weeks": _weeks(self.weeks),
-            "span": str(brief.span),
-            "half": str(max(1, self.weeks // 2)),
+            "hours": f"{read.hours:g} hour{'' if read.hours == 1 else 's'}",
+            "weeks": str(read.weeks),
+            "for_weeks": f"{read.weeks} week{'' if read.weeks == 1 else 's'}",
+            "span": str(read.span),
+            "half": str(max(1, read.weeks // 2)),
             "sessions": str(sessions),
             "most": str(sessions * 4 // 5),
-            "lines": str(brief.lines) if brief.lines > 1 else None,
+            "lines": str(read.lines) if read.lines > 1 else None,
         }
-        if brief.vague and not brief.revised:
+        if read.vague and not read.revised:
             words |= dict.fromkeys(_HIDDEN)
+        conditions = {
+            "foreign": read.foreign,
+            "other_locale": read.other_locale and not read.foreign,
+            "gone": read.gone,
+            "undated": not read.deadline and not read.gone,
+            "guessed": not read.hours_heard,
+            "uncounted": amount is None,
+            "grows": amount is None or amount.grows or not amount.value,
+            "one_go": self.one_go,
+            "lasts": read.lasts,
+            "long": read.weeks > 4,
+        }
         return {**words, **{name: "" if holds else None for name, holds in conditions.items()}}
 
-    def _of_week(self, name: str, week: int) -> str | None:
-        amount = self.brief.amount
-        if name in ("v", "n"):
-            if amount is None or not amount.grows:
-                return None
-            level = self.level(week or self.weeks)
-            return amount.show(level) if name == "v" else amount.bare(level)
-        if name == "final":
-            reached = week >= self.weeks and self.brief.span <= self.weeks
-            return self._once["Goal"] if reached else None
-        known = {
+    def _of_week(self, week: int, track: int) -> dict[str, Text | None]:
+        count, weeks = len(self.phases), self.read.weeks
+        phase = next(p for i, p in enumerate(self.phases) if week <= self.last_week(i, count))
+        task = phase["tasks"][track % len(phase["tasks"])]
+        return {
+            "phase": phase["name"],
+            "phase_focus": phase["focus"],
+            "task": [task["what"]],
+            "task_done": [task["done_when"]],
+            "v": self._level(week or weeks),
+            "n": self._level(week or weeks, bare=True),
             "min": str(self.minutes(week)),
-            "easier": ", easier week" if self.easier(week) else "",
-            "so_far": str(self.times * week) if week and self._once["sessions"] else None,
+            "easier": ", easier week" if self._easier(week) else "",
+            "so_far": str(self.times * week) if week and self.fixed["sessions"] else None,
+            "at_end": "" if week >= weeks == self.read.span else None,
         }
-        return known.get(name)
-
-    # What is counted in the texts of others.
 
     @cached_property
-    def judged(self) -> str:
+    def _judged(self) -> str:
         """The text that is to be judged: the resolution, a reply, or all that was given."""
-        parts = self.brief.parts
-        named = next((parts[name] for name in _JUDGED if parts.get(name)), "")
-        return named or "\n".join(self.brief.data.values()) or self.brief.said
+        named = [self.read.data[name] for name in _JUDGED if self.read.data.get(name)]
+        return named[0] if named else "\n".join(self.read.data.values()) or self.read.said
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """The names of the dimensions, each with what would raise its score."""
+        found: dict[str, str] = load("common")["advice"]
+        return found
 
     @cached_property
-    def marks(self) -> dict[str, Any]:
-        return marks(self.judged)
+    def marks(self) -> dict[str, Mark]:
+        return marks(self._judged)
 
     def share(self, dimension: str) -> float:
         """The score of a dimension, or the mean of all, from 0 to 1."""
-        mark = self.marks.get(dimension)
-        return float(
-            mark.share if mark else sum(m.share for m in self.marks.values()) / len(self.marks)
-        )
+        mean = sum(mark.share for mark in self.marks.values()) / len(self.marks)
+        return self.marks[dimension].share if dimension in self.marks else mean
 
     @cached_property
-    def keywords(self) -> list[tuple[str, list[str]]]:
+    def keywords(self) -> dict[str, list[str]]:
         """Up to three words that most lines hold, each with its lines."""
-        lines = lines_of(self.brief.parts.get("comments") or self.judged)
-        found = [
-            {w for w in re.findall(r"[^\W\d_]{4,}", line.lower()) if not _COMMON.fullmatch(w)}
-            for line in lines
-        ]
-        counts = Counter(word for words in found for word in sorted(words))
-        return [
-            (word, [line for line, words in zip(lines, found, strict=True) if word in words])
+        lines = lines_of(self.read.data.get("comments") or self._judged)
+        found = [dict.fromkeys(re.findall(r"[^\W\d_]{4,}", line.lower())) for line in lines]
+        counts = Counter(word for words in found for word in words if not _SMALL.fullmatch(word))
+        return {
+            word: [line for line, words in zip(lines, found, strict=True) if word in words]
             for word, _ in counts.most_common(3)
-        ]
-
-    def _counted(self, name: str, dimension: str) -> str | list[str] | None:
-        if name == "counted":
-            if dimension in self.marks:
-                return str(self.marks[dimension].why)
-            return " ".join(mark.why for mark in self.marks.values())
-        by_share = sorted(self.marks.items(), key=lambda item: item[1].share)
-        lists = {
-            "suggestion": [mark.advice for _, mark in by_share if mark.share < 0.75],
-            "strength": [f"{n.capitalize()}: {m.why}" for n, m in by_share[:-3:-1]],
-            "keyword": [word for word, _ in self.keywords],
-            "mentions": [str(len(lines)) for _, lines in self.keywords],
-            "keyword_line": [lines[0][:200] for _, lines in self.keywords],
         }
-        return lists.get(name)
 
-
-def _weeks(count: int) -> str:
-    return f"{count} week{'' if count == 1 else 's'}"
+    def _counted(self, dimension: str) -> dict[str, list[str]]:
+        marked = [self.marks[dimension]] if dimension in self.marks else [*self.marks.values()]
+        order = sorted(self.marks, key=lambda name: self.marks[name].share)
+        return {
+            "counted": [" ".join(mark.why for mark in marked)],
+            "suggestion": [
+                self.dimensions[name] for name in order if self.marks[name].share < 0.75
+            ],
+            "strength": [f"{name.capitalize()}: {self.marks[name].why}" for name in order[:-3:-1]],
+            "keyword": [*self.keywords],
+            "mentions": [str(len(lines)) for lines in self.keywords.values()],
+            "keyword_line": [lines[0][:200] for lines in self.keywords.values()],
+        }
