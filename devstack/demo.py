@@ -17,14 +17,16 @@ USER = "demo"
 RESUMES, RESUME_PAUSE_S = 60, 0.5
 
 
-def client(url: str, public_url: str) -> httpx.AsyncClient:
+def client(url: str, public_url: str, key: str) -> httpx.AsyncClient:
     """For the API, which serves the host of its public address alone.
 
     A stream may be silent for as long as a model call takes.
     """
-    timeout, host = httpx.Timeout(10, read=120), {"Host": urlsplit(public_url).netloc}
+    timeout, headers = httpx.Timeout(10, read=120), {"Host": urlsplit(public_url).netloc}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
     return httpx.AsyncClient(
-        base_url=url, headers=host, trust_env=False, verify=PLAIN, timeout=timeout
+        base_url=url, headers=headers, trust_env=False, verify=PLAIN, timeout=timeout
     )
 
 
@@ -58,7 +60,7 @@ async def follow(api: httpx.AsyncClient, trace_id: str) -> AsyncIterator[Json]:
 
 async def _events(api: httpx.AsyncClient, trace_id: str, last: str) -> AsyncIterator[Json]:
     headers = {"Last-Event-ID": last}
-    async with api.stream("GET", f"/api/goals/{trace_id}/events", headers=headers) as stream:
+    async with api.stream("GET", f"/api/runs/{trace_id}/events", headers=headers) as stream:
         if stream.is_error:
             await stream.aread()
             raise _refused(stream)

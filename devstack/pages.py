@@ -183,6 +183,19 @@ def run_links(console: Console, run: Json) -> None:
         console.print(line, soft_wrap=True)
 
 
+def next_steps(console: Console, url: str, key: str) -> None:
+    """How to send a second goal, and where the endpoints are. Printed unbroken, to be copied."""
+    shown = [f"export REIN_KEY={key}"] if key else []
+    bearer = '-H "Authorization: Bearer $REIN_KEY" ' if key else ""
+    body = '{"goal": "Read 20 books this year", "user_id": "me"}'
+    shown.append(f"curl {url}/api/goals {bearer}-H 'Content-Type: application/json' -d '{body}'")
+    docs = f"{url}/docs#key={key}" if key else f"{url}/docs"
+    for line in ("", *(f"  {line}" for line in shown), ""):
+        console.print(Text(line), soft_wrap=True)
+    try_it = Text.assemble(("  try it    ", "bold"), (docs, f"cyan link {docs}"))
+    console.print(try_it, soft_wrap=True)
+
+
 def _quality_style(overall: float) -> str:
     return "green" if overall >= 7.5 else "yellow" if overall >= 6 else "red"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from devstack.keys import ensure_key
 from devstack.migrations import ensure_migrated
 from devstack.ports import Ports
 from devstack.postgres import Postgres
@@ -65,6 +66,8 @@ class Stack:
         self.services = frozenset(services)
         self.latency = latency
         self.children: dict[Service, Child] = {}
+        # An API key of the tenant `local` with every scope; "" while the API asks for none.
+        self.key = ""
         self._watchers: list[asyncio.Task[None]] = []
         self._deaths: asyncio.Queue[Service] = asyncio.Queue()
         self.env = _inherited() | self._addresses() | dict(env or {})
@@ -264,6 +267,8 @@ class Stack:
 
     async def _start_api(self) -> None:
         child = await self._python("api", ["-m", "api"])
+        if not self.key and self.env.get("REIN_AUTH") != "off":
+            self.key = await ensure_key(self.state, self.env)
         await ready(child, lambda: answers(f"{self.urls['api_operations']}/readyz"), within=60)
 
     async def _python(self, service: Service, words: list[str]) -> Child:
