@@ -16,8 +16,9 @@ BODY = {"goal": GOAL, "user_id": "bench"}
 @asynccontextmanager
 async def rein(stack: Stack) -> AsyncIterator[Contestant]:
     """One run: POST, and the answer when it is done."""
-    limits = httpx.Limits(max_connections=100)
-    async with httpx.AsyncClient(base_url=stack.urls["api"], timeout=60, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=stack.urls["api"], headers=stack.authorization, timeout=60, limits=limits
+    ) as http:
 
         async def run() -> None:
             answer = await http.post("/api/goals", json=BODY, headers={"Prefer": "wait=55"})
