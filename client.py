@@ -34,6 +34,7 @@ PLAIN_METADATA = (
     "prompt",
     "prompt_sha256",
     "quality_status",
+    "refusal_code",
     "rerun",
     "tenant",
     "run_url",

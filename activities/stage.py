@@ -40,6 +40,10 @@ def _is_fine(request: StageRequest, draft: BaseModel) -> str | None:
     return None
 
 
+def _stays_wrong(request: StageRequest, draft: BaseModel) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class StageSpec(Generic[Q, D, R]):
     """A stage as data: what it asks of the model, and what becomes of the answer.
@@ -66,6 +70,8 @@ class StageSpec(Generic[Q, D, R]):
     """The sentence and the facts of the event that tells the result."""
     validate: Callable[[Q, D], str | None] = _is_fine
     """Names what is wrong with a well-formed answer."""
+    mend: Callable[[Q, D], D | None] = _stays_wrong
+    """Makes an answer right that is still wrong after its repair; None fails the stage."""
 
 
 class StageRunner:
@@ -153,7 +159,7 @@ class _Attempt(Generic[Q, D, R]):
             if not (error.repairable or error.more_tokens):
                 raise
             repair = repair_request(first, self._runner.repair, error)
-        return await self._ask(repair)
+        return await self._ask(repair, last=True)
 
     async def record(self, draft: D) -> R:
         """Store the result, its event and its spans together."""
@@ -197,25 +203,26 @@ class _Attempt(Generic[Q, D, R]):
             await self._calls.cancelled(conn, code)
             await self._trace.fail(conn, code, "The stage was stopped", retrying=stopping)
 
-    async def _ask(self, request: Request) -> D:
-        return self._read(await self._calls.answer(request, self._begin))
+    async def _ask(self, request: Request, *, last: bool = False) -> D:
+        return self._read(await self._calls.answer(request, self._begin), last=last)
 
     async def _begin(self, conn: Connection) -> None:
         await self._event(conn, "started", "stage_started", self._spec.doing, {})
         await self._trace.open(conn)
 
-    def _read(self, answer: Answer) -> D:
+    def _read(self, answer: Answer, *, last: bool) -> D:
         span = self._trace.child("json_parsing", input={"schema": self._spec.schema.__name__})
         try:
             draft = read(answer, self._spec.schema)
             wrong = self._spec.validate(self._request, draft)
-            if wrong:
+            mended = self._spec.mend(self._request, draft) if wrong and last else None
+            if wrong and mended is None:
                 raise ModelError.invalid(wrong)
         except ModelError as error:
             span.fail(error.code, error.message)
             raise
         span.finish()
-        return draft
+        return mended or draft
 
     async def _event(
         self, conn: Connection, what: str, kind: RunEventKind, message: str, facts: dict[str, Any]

@@ -1,6 +1,6 @@
 """Goals: send one, read what became of it, list them."""
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -25,7 +25,9 @@ from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
 from domain.errors import InvalidRequest
-from domain.goals import GoalRequest, GoalSubmission
+from domain.goals import GoalContext, GoalRequest, GoalSubmission, stated_limits
+from domain.plans import impossible
+from domain.runs import day_of
 
 router = APIRouter(prefix="/api/goals", tags=["goals"])
 
@@ -98,8 +100,9 @@ async def _accept(
         replayed = await find_replayed(conn, origin, sent)
         if replayed:
             return replayed
+        today = day_of(origin.at, submission.time_zone)
         # Not before: a repeated request may come after its deadline.
-        _check_deadline(submission)
+        _check_limits(submission.context, today)
         request = GoalRequest(
             trace_id=origin.trace_id,
             tenant=caller.tenant,
@@ -107,8 +110,9 @@ async def _accept(
             about=_about(submission.goal),
             goal=submission.goal,
             locale=submission.locale,
+            time_zone=submission.time_zone,
             context=submission.context,
-            today=origin.at.date(),
+            today=today,
             manifest=await current_manifest(conn, services, "goal_generation"),
         )
         accepted = await accept(
@@ -117,13 +121,13 @@ async def _accept(
             origin,
             request,
             goal_id=origin.trace_id,
-            input={
-                "goal": request.goal,
-                "context": request.context.model_dump(mode="json", exclude_none=True),
-                "locale": request.locale,
-            },
+            input=request.model_dump(
+                mode="json",
+                include={"goal", "context", "locale", "time_zone"},
+                exclude_defaults=True,
+            ),
         )
-        await insert_goal(conn, request.trace_id, request.goal, request.locale, request.context)
+        await insert_goal(conn, request)
     return accepted
 
 
@@ -133,10 +137,16 @@ def _about(goal: str) -> str:
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _check_deadline(submission: GoalSubmission) -> None:
-    deadline, today = submission.context.deadline, datetime.now(UTC).date()
+def _check_limits(context: GoalContext, today: date) -> None:
+    """Refuse limits that no plan can keep to. Raises InvalidRequest."""
+    deadline = context.deadline
     if deadline is not None and deadline <= today:
         raise InvalidRequest(
             f"body.context.deadline: expected a day after today ({today}), came {deadline}",
             cure="send a later deadline, or leave it out",
+        )
+    problem = impossible(stated_limits(context), today)
+    if problem:
+        raise InvalidRequest(
+            f"body.context.{problem}", cure="change one of the limits, or leave it out"
         )

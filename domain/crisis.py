@@ -92,7 +92,9 @@ def _dangers(text: str) -> tuple[tuple[str, Danger], ...]:
         "cyrillic": said.translate(_CYRILLIC),
         **dict.fromkeys(_SPACELESS, said.replace(" ", "")),
     }
-    found = ((code, rules.danger_in(forms.get(rules.script, said))) for code, rules in _RULES.items())
+    found = (
+        (code, rules.danger_in(forms.get(rules.script, said))) for code, rules in _RULES.items()
+    )
     return tuple((code, danger) for code, danger in found if danger)
 
 

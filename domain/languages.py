@@ -44,7 +44,9 @@ def _read(path: Path) -> Language:
     )
 
 
-LANGUAGES: Mapping[str, Language] = {path.stem: _read(path) for path in sorted(TEXTS.glob("*.yaml"))}
+LANGUAGES: Mapping[str, Language] = {
+    path.stem: _read(path) for path in sorted(TEXTS.glob("*.yaml"))
+}
 
 # What the names of letters begin with in the Unicode character database.
 _SCRIPTS = {

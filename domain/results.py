@@ -11,7 +11,7 @@ from domain.evaluations import Evaluation, QualityStatus
 from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
-from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage
+from domain.runs import Manifest, Message, RefusalCode, Rerun, RunKind, RunStatus, Stage
 
 
 def _plain(amount: Decimal) -> str:
@@ -57,6 +57,7 @@ class RunSummary(Message):
     source_trace_id: UUID | None
     created_at: datetime
     finished_at: datetime | None
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
 
 
 class GoalSummary(RunSummary):
@@ -84,6 +85,7 @@ class RunReport(Message):
         description="Stages that failed for good, with their error codes: rerun from there"
     )
     refusal: str | None = Field(description="Why it was refused, in words for the person")
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
     error: RunError | None
     rerun: Rerun | None = Field(description="The run that this one repeats, and from which stage")
     manifest: Manifest
@@ -97,7 +99,8 @@ class GoalReport(RunReport):
     """A goal's run whole: what was asked and what came of it so far."""
 
     goal: str
-    locale: str
+    locale: str | None = Field(description="Null: the language of the goal")
+    time_zone: str | None = Field(description="Null: UTC")
     context: GoalContext
     clarified_goal: ClarifiedGoal | None
     resolution: Resolution | None

@@ -37,3 +37,8 @@ def clean(text: str) -> str:
     if "\x00" in text:
         raise ValueError("the text holds a NUL character; remove it")
     return text.strip()
+
+
+def clean_or_none(text: str | None) -> str | None:
+    """The cleaned text; None when there is nothing in it that can be seen."""
+    return clean(text) if text and visible_length(text) else None
