@@ -117,10 +117,16 @@ class Settings(BaseSettings):
         description="The API as callers see it: for links, and the only host that is served",
     )
     api_host: str = Field(
-        default="127.0.0.1", validation_alias="REIN_API_HOST", description="Where the API listens"
+        default="127.0.0.1",
+        validation_alias="REIN_API_HOST",
+        description="Where the API listens for callers",
     )
     api_port: int = Field(
-        default=8000, ge=0, le=65535, validation_alias="REIN_API_PORT", description="Its port"
+        default=8000,
+        ge=0,
+        le=65535,
+        validation_alias="REIN_API_PORT",
+        description="Its port for callers",
     )
     api_operations_host: str = Field(
         default="127.0.0.1",
@@ -132,7 +138,7 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         validation_alias="REIN_API_OPERATIONS_PORT",
-        description="The port of these",
+        description="The port of /readyz and /metrics",
     )
     notice: str = Field(
         default="",

@@ -4,14 +4,16 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Path, Request
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.exceptions import HTTPException
 from temporalio.client import Client
 
 from api.callers import Authenticator, NoAuthentication
+from api.examples import TRACE_ID
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
 from client import StartOptions
@@ -21,6 +23,8 @@ from domain.callers import Caller
 from domain.errors import InvalidRequest
 
 LONGEST_WAIT_S = 60
+
+TraceId = Annotated[UUID, Path(description="The run's trace id", examples=[TRACE_ID])]
 
 
 class Config(BaseModel):

@@ -3,12 +3,12 @@
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Response
 
 from api.accepting import unknown_run
 from api.callers import FeedbackWrite, GoalsRead
-from api.deps import AppServices, JsonOnly
-from api.examples import FEEDBACK_EXAMPLES, TRACE_ID
+from api.deps import AppServices, JsonOnly, TraceId
+from api.examples import FEEDBACK_EXAMPLES
 from api.models import StoredFeedback, TraceFeedback
 from db.feedback import (
     insert_feedback,
@@ -64,7 +64,7 @@ async def send_feedback(
 
 @router.get("/runs/{trace_id}/feedback")
 async def read_feedback(
-    trace_id: Annotated[UUID, Path(examples=[TRACE_ID])],
+    trace_id: TraceId,
     services: AppServices,
     caller: GoalsRead,
 ) -> TraceFeedback:

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import AfterValidator, Field
 
-from api import cursors
 from api.accepting import (
     Accepted,
     Origin,
@@ -18,10 +17,10 @@ from api.accepting import (
 )
 from api.answers import answer_goal, show_goal
 from api.callers import GoalsRead, GoalsWrite
-from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, Wait
+from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
 from api.examples import GOAL_EXAMPLES
+from api.lists import RunQuery, next_page
 from api.models import GoalItem, GoalPage, GoalRun
-from api.runs import RunQuery, TraceId
 from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
@@ -81,7 +80,7 @@ async def list_goals(
         GoalItem(**dict(goal), link=services.addresses.result(goal.kind, goal.trace_id))
         for goal in found[: query.limit]
     ]
-    return GoalPage(items=items, next_cursor=cursors.next_page(found, query.limit))
+    return GoalPage(items=items, next_cursor=next_page(found, query.limit))
 
 
 @router.get("/{trace_id}")

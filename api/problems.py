@@ -55,11 +55,14 @@ def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
 # Any endpoint may answer these, so they are declared once for all.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **_declared(400, "The body is not JSON in UTF-8"),
-    **_declared(404, "Nothing is stored under this id"),
+    **_declared(401, "The API key is missing or not valid"),
+    **_declared(403, "The key lacks the scope, or the request comes from another site"),
+    **_declared(404, "Nothing of the caller's tenant is stored under this id"),
     **_declared(409, "The run is not in a state for this"),
     **_declared(413, "The body is larger than 64 KB"),
     **_declared(415, "The body is not application/json"),
     **_declared(422, "The request does not fit: `errors` says where"),
+    **_declared(429, "A limit of the tenant is reached; see Retry-After"),
     **_declared(503, "A part of Rein is away; see Retry-After"),
 }
 

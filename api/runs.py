@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
-from api import cursors
 from api.accepting import (
     START_TIMEOUT_S,
     Sent,
@@ -25,50 +24,20 @@ from api.accepting import (
 )
 from api.answers import answer_run, show_run
 from api.callers import GoalsRead, GoalsWrite
-from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, Wait
-from api.examples import RERUN_EXAMPLES, TRACE_ID
+from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
+from api.examples import RERUN_EXAMPLES
+from api.lists import RunQuery, next_page
 from api.models import Run, RunItem, RunPage
 from api.reruns import RerunSubmission, repeat
-from db.results import Filters, Position, select_runs
+from db.results import Filters, select_runs
 from db.runs import select_found_run, select_request
 from domain.callers import Caller
 from domain.errors import AlreadyFinished, InvalidRequest, Unavailable
-from domain.runs import FINAL_STATUSES, RunKind, RunStatus, workflow_id
+from domain.runs import FINAL_STATUSES, RunKind, workflow_id
 
 router = APIRouter(prefix="/api/runs", tags=["runs"])
 
-TraceId = Annotated[UUID, Path(description="The run's trace id", examples=[TRACE_ID])]
 LARGEST_SEQ = 2**31 - 1
-
-
-class RunQuery(BaseModel):
-    """What a list is narrowed to. A misspelt filter is refused, or it would find everything."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    status: list[RunStatus] | None = Field(None, description="One or several")
-    min_score: float | None = Field(None, ge=0, le=10)
-    max_score: float | None = Field(None, ge=0, le=10)
-    since: date | None = Field(None, alias="from", description="Accepted on or after")
-    until: date | None = Field(None, alias="to", description="Accepted on or before")
-    user_id: str | None = Field(None, max_length=200, pattern=r"^[!-~]+$")
-    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
-    limit: int = Field(20, ge=1, le=100)
-
-    def filters(self, caller: Caller) -> Filters:
-        return Filters(
-            tenant=caller.tenant,
-            status=self.status,
-            min_score=self.min_score,
-            max_score=self.max_score,
-            since=_start(self.since),
-            before=_end(self.until),
-            user_id=self.user_id,
-        )
-
-    def after(self) -> Position | None:
-        """Where the page begins. Raises InvalidRequest."""
-        return cursors.decode(self.cursor) if self.cursor else None
 
 
 class KindQuery(RunQuery):
@@ -90,7 +59,7 @@ async def list_runs(
         RunItem(**dict(run), link=services.addresses.run(run.trace_id))
         for run in found[: query.limit]
     ]
-    return RunPage(items=items, next_cursor=cursors.next_page(found, query.limit))
+    return RunPage(items=items, next_cursor=next_page(found, query.limit))
 
 
 @router.get("/{trace_id}")
@@ -231,12 +200,3 @@ def _temporal_away() -> Unavailable:
     return Unavailable(
         "Temporal did not answer in time", cure="send the same request again", retry_after=3
     )
-
-
-def _start(day: date | None) -> datetime | None:
-    return None if day is None else datetime.combine(day, time.min, UTC)
-
-
-def _end(day: date | None) -> datetime | None:
-    """The end of the day; the last day of the calendar has none."""
-    return None if day is None or day == date.max else _start(day + timedelta(days=1))

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+import httpx
+
 from devstack.keys import ensure_key
 from devstack.migrations import ensure_migrated
 from devstack.ports import Ports
@@ -121,6 +123,16 @@ class Stack:
         if "temporal" in self.services:
             found["temporal_http"] = self._temporal.http_url
         return found
+
+    def client(self, timeout_s: float, *, connections: int = 100) -> httpx.AsyncClient:
+        """A caller of the API with the stack's own key."""
+        return httpx.AsyncClient(
+            base_url=self.urls["api"],
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            trust_env=False,
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=connections),
+        )
 
     @property
     def gemini_ledger(self) -> Path:

@@ -26,16 +26,6 @@ GONE = 499
 def stand_in(state: State) -> Starlette:
     """An ASGI application that answers like Gemini."""
 
-    async def one(request: Request) -> Response:
-        _key(request)
-        return JSONResponse(protocol.model_json(protocol.find_model(request.path_params["name"])))
-
-    async def every(request: Request) -> Response:
-        _key(request)
-        return JSONResponse(
-            {"models": [protocol.model_json(model) for model in protocol.MODELS.values()]}
-        )
-
     async def ask(request: Request) -> Response:
         return await _ask(state, request)
 
@@ -45,17 +35,10 @@ def stand_in(state: State) -> Starlette:
     async def home(request: Request) -> Response:
         return page(state)
 
-    gemini = [
-        route
-        for version in ("v1", "v1beta", "v1alpha")
-        for route in (
-            Route(f"/{version}/models", every, methods=["GET"]),
-            Route(f"/{version}/models/{{name}}:{{verb}}", ask, methods=["POST"]),
-            Route(f"/{version}/models/{{name}}", one, methods=["GET"]),
-        )
-    ]
-    others = [Route("/", home), Route("/healthz", health), *control.routes(state)]
-    return application([*gemini, *others], on_error=_error, close=state.ledger.close)
+    versions = ("v1", "v1beta", "v1alpha")
+    routes = [Route(f"/{v}/models/{{name}}:{{verb}}", ask, methods=["POST"]) for v in versions]
+    routes += [Route("/", home), Route("/healthz", health), *control.routes(state)]
+    return application(routes, on_error=_error, close=state.ledger.close)
 
 
 def _error(error: HTTPException) -> Response:
@@ -79,21 +62,10 @@ def _key(request: Request) -> str:
 async def _ask(state: State, request: Request) -> Response:
     body, key = await read_body(request), _key(request)
     name, verb = request.path_params["name"], request.path_params["verb"]
-    if verb == "countTokens":
-        return JSONResponse(_counted(protocol.parse_json(body)))
     if verb not in ("generateContent", "streamGenerateContent"):
         raise BadRequest(404, f"models/{name} does not support {verb}.")
-    how = "" if verb == "generateContent" else request.query_params.get("alt", "json")
-    return await _Call(
-        state, request, protocol.parse_ask(protocol.find_model(name), body), key, how
-    ).run()
-
-
-def _counted(data: Json) -> Json:
-    system, user = protocol.parse_contents(data.get("generateContentRequest") or data)
-    total = protocol.count_tokens(system) + protocol.count_tokens(user)
-    details = [{"modality": "TEXT", "tokenCount": total}]
-    return {"totalTokens": total, "promptTokensDetails": details}
+    ask = protocol.parse_ask(protocol.find_model(name), body)
+    return await _Call(state, request, ask, key, streams=verb != "generateContent").run()
 
 
 @lru_cache(maxsize=512)
@@ -103,14 +75,16 @@ def _written(ask: Ask) -> Any:
 
 
 class _Call:
-    """One request for content. `stream` is how it wants the pieces: "sse", "json", or "" for none."""
+    """One request for content. What `streams` is sent in pieces, as server-sent events."""
 
-    def __init__(self, state: State, request: Request, ask: Ask, key: str, stream: str) -> None:
+    def __init__(
+        self, state: State, request: Request, ask: Ask, key: str, *, streams: bool
+    ) -> None:
         self.state = state
         self.request = request
         self.ask = ask
         self.key = key
-        self.stream = stream
+        self.streams = streams
         self.stage = stage_of(ask.schema)
         self.n = state.ledger.next()
         self.rule: faults.Rule | None = None
@@ -155,15 +129,8 @@ class _Call:
         return self._sent(response)
 
     def _enter(self, status: int, usage: Usage | None = None) -> None:
-        self.state.ledger.write(
-            self.n,
-            stage=self.stage,
-            ask=self.ask,
-            key=self.key,
-            status=status,
-            usage=usage,
-            fault=self.fault or None,
-        )
+        facts = {"stage": self.stage, "key": self.key[-4:], "fault": self.fault or None}
+        self.state.ledger.write(self.n, self.ask, usage, status=status, **facts)
 
     def _response(self) -> tuple[Json, Usage]:
         answer, rule, ask = _written(self.ask), self.rule, self.ask
@@ -185,14 +152,13 @@ class _Call:
         fault, args = self.fault, self.rule.args if self.rule else {}
         if fault == "computed_then_dropped":
             return CutConnection()
-        pieces = [json.dumps(piece, ensure_ascii=False) for piece in _pieces(response)]
-        if self.stream == "sse":
+        if self.streams:
+            pieces = [json.dumps(piece, ensure_ascii=False) for piece in _pieces(response)]
             events = [f"data: {piece}\r\n\r\n".encode() for piece in pieces]
             if fault == "drop":
                 return CutConnection(events[0], media_type="text/event-stream")
             return StreamingResponse(_each(events), media_type="text/event-stream")
-        whole = "[" + ",\r\n".join(pieces) + "]" if self.stream else json.dumps(response)
-        data = whole.encode()
+        data = json.dumps(response).encode()
         if fault == "drop":
             return CutConnection(data[: len(data) // 2], length=len(data))
         if fault == "drip":

@@ -15,15 +15,12 @@ MAX_WAIT = 300.0
 
 def routes(state: State) -> list[Route]:
     """Everything under /control."""
-    controls = _Controls(state)
+    controls, verbs = _Controls(state), ("GET", "PUT", "DELETE")
     return [
         *state.faults.routes(),
-        *(control(verb, "/latency", controls.latency) for verb in ("GET", "PUT", "DELETE")),
-        *(
-            control(verb, path, controls.gates)
-            for verb in ("GET", "PUT", "DELETE")
-            for path in ("/gates", "/gates/{stage}")
-        ),
+        *(control(verb, "/latency", controls.latency) for verb in verbs),
+        *(control(verb, "/gates", controls.gates) for verb in verbs),
+        *(control(verb, "/gates/{stage}", controls.gates) for verb in verbs),
         control("GET", "/calls", controls.calls),
         control("POST", "/release", controls.release),
         control("GET", "/ledger", controls.ledger),

@@ -6,17 +6,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, StrictInt
 
-from devstack.gemini.protocol import (
-    JSON_TYPE,
-    Ask,
-    Json,
-    Usage,
-    answer_body,
-    count_tokens,
-    error_body,
-    error_info,
-    text_candidate,
-)
+from devstack.gemini import protocol
+from devstack.gemini.protocol import JSON_TYPE, Ask, Json, Usage, answer_body, error_body
 from devstack.standin import Fault
 
 StatusFault = Literal[
@@ -130,12 +121,12 @@ def _bad_key(code: int) -> bytes:
             "Request had invalid authentication credentials. Expected OAuth 2 access token, login "
             "cookie or other valid authentication credential."
         )
-        return error_body(401, message, [error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED")])
+        return error_body(401, message, [protocol.error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED")])
     if code == 403:
         message = "Your API key was reported as leaked. Please use another API key."
         return error_body(403, message)
     message = "API key not valid. Please pass a valid API key."
-    return error_body(400, message, [error_info("API_KEY_INVALID")])
+    return error_body(400, message, [protocol.error_info("API_KEY_INVALID")])
 
 
 def _html(title: str) -> bytes:
@@ -177,27 +168,14 @@ def _wrong_types(value: Any) -> Any:
 
 
 def _nonsense(value: Any) -> Any:
-    """Well-formed, of the right types, and absurd: score 11, week -1, five hundred tasks."""
-    if isinstance(value, dict) and "first_step_today" in value:
-        week = value["weeks"][0]
-        return {**value, "weeks": [{**week, "week": -1, "tasks": week["tasks"][:1] * 500}]}
-    if isinstance(value, dict) and "clarity" in value:
-        return {**value, "clarity": {**value["clarity"], "score": 11}}
-    if isinstance(value, dict) and "phases" in value:
-        phase = {**value["phases"][0], "start_week": 40, "end_week": -1}
-        return {**value, "phases": [phase]}
-    if isinstance(value, dict) and "smart" in value:
-        return {**value, "verdict": "goal", "clarified_goal": "", "smart": None}
-    return _each_number(value, -1)
-
-
-def _each_number(value: Any, number: int) -> Any:
+    """Well-formed, of the right types, and absurd: every number is -1, every sentence empty."""
     if isinstance(value, dict):
-        return {key: _each_number(child, number) for key, child in value.items()}
+        return {key: _nonsense(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_each_number(child, number) for child in value]
-    whole = isinstance(value, int | float) and not isinstance(value, bool)
-    return number if whole else value
+        return [_nonsense(child) for child in value]
+    if isinstance(value, str):
+        return "" if " " in value else value
+    return value if value is None or isinstance(value, bool) else -1
 
 
 HOSTILE = "\x00\ud800\u202egnihton\u202c\x1b[31mred\x1b[0m</script><script>alert(1)</script>"
@@ -229,8 +207,8 @@ def spoiled_answer(rule: Rule, ask: Ask, text: str, usage: Usage) -> tuple[Json,
     match rule.fault:
         case "truncated":
             cut = text[: max(1, int(len(text) * rule.args.get("share", 0.5)))]
-            usage = Usage(usage.prompt, count_tokens(cut), usage.thoughts)
-            return answer_body(ask, text_candidate(cut, "MAX_TOKENS"), usage), usage
+            usage = Usage(usage.prompt, protocol.count_tokens(cut), usage.thoughts)
+            return answer_body(ask, protocol.text_candidate(cut, "MAX_TOKENS"), usage), usage
         case "safety":
             candidate: Json = {"finishReason": "SAFETY", "safetyRatings": [rating]}
         case "recitation":
@@ -240,10 +218,10 @@ def spoiled_answer(rule: Rule, ask: Ask, text: str, usage: Usage) -> tuple[Json,
             feedback = {"blockReason": reason, "safetyRatings": [rating]}
             return answer_body(ask, None, none, promptFeedback=feedback), none
         case "unknown_finish_reason":
-            candidate = text_candidate(text, "MOON_PHASE")
+            candidate = protocol.text_candidate(text, "MOON_PHASE")
             return answer_body(ask, candidate, usage), usage
         case "empty_text":
-            candidate = text_candidate("")
+            candidate = protocol.text_candidate("")
         case _:
             candidate = {"content": {"role": "model"}, "finishReason": "STOP"}
     return answer_body(ask, candidate, none), none

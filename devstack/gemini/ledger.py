@@ -24,17 +24,7 @@ class Ledger:
         self._last += 1
         return self._last
 
-    def write(
-        self,
-        n: int,
-        *,
-        stage: str,
-        ask: Ask,
-        key: str,
-        status: int,
-        usage: Usage | None,
-        fault: str | None,
-    ) -> None:
+    def write(self, n: int, ask: Ask, usage: Usage | None, **more: object) -> None:
         """`usage` is None for a call without an answer. What was answered would be billed, whether
         or not it arrives.
         """
@@ -42,16 +32,13 @@ class Ledger:
         line: Json = {
             "n": n,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "stage": stage,
             "model": ask.model.name,
-            "key": key[-4:],
             "prompt_tokens": used.prompt,
             "candidates_tokens": used.candidates,
             "thoughts_tokens": used.thoughts,
-            "fault": fault,
-            "status": status,
             "served": usage is not None,
             "sha256": ask.sha256,
+            **more,
         }
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()

@@ -15,13 +15,12 @@ JSON_TYPE = "application/json; charset=UTF-8"
 
 @dataclass(frozen=True)
 class Model:
-    """What `models.get` says about a model. `dynamic` means it thinks unless told not to.
+    """What a model can do. `dynamic` means that it thinks unless told not to.
 
     From Gemini 3 on there are `levels` of thinking instead of budgets, the first one by default.
     """
 
     name: str
-    title: str
     output_limit: int
     thinks: bool = False
     dynamic: bool = False
@@ -34,15 +33,13 @@ LEVELS = {"MINIMAL": 0.0, "LOW": 0.5, "MEDIUM": 2.0, "HIGH": 4.0}
 MODELS = {
     model.name: model
     for model in (
-        Model("gemini-2.0-flash", "Gemini 2.0 Flash", 8192),
-        Model("gemini-2.0-flash-lite", "Gemini 2.0 Flash-Lite", 8192),
-        Model("gemini-2.5-flash", "Gemini 2.5 Flash", 65536, thinks=True, dynamic=True),
-        Model("gemini-2.5-flash-lite", "Gemini 2.5 Flash-Lite", 65536, thinks=True),
-        Model("gemini-2.5-pro", "Gemini 2.5 Pro", 65536, thinks=True, dynamic=True),
-        Model("gemini-3.5-flash-lite", "Gemini 3.5 Flash-Lite", 65536, True, levels=(*LEVELS,)),
-        Model(
-            "gemini-3.8-flash", "Gemini 3.8 Flash", 65536, True, levels=("MEDIUM", "LOW", "HIGH")
-        ),
+        Model("gemini-2.0-flash", 8192),
+        Model("gemini-2.0-flash-lite", 8192),
+        Model("gemini-2.5-flash", 65536, thinks=True, dynamic=True),
+        Model("gemini-2.5-flash-lite", 65536, thinks=True),
+        Model("gemini-2.5-pro", 65536, thinks=True, dynamic=True),
+        Model("gemini-3.5-flash-lite", 65536, True, levels=(*LEVELS,)),
+        Model("gemini-3.8-flash", 65536, True, levels=("MEDIUM", "LOW", "HIGH")),
     )
 }
 
@@ -127,11 +124,7 @@ def _texts(content: object) -> list[str]:
 
 
 def parse_contents(data: Json) -> tuple[str, str]:
-    """(system text, user text).
-
-    Raises:
-        BadRequest: 400, when there are no contents.
-    """
+    """(system text, user text). Raises BadRequest (400) when there are no contents."""
     contents = data.get("contents")
     if isinstance(contents, dict):
         contents = [contents]
@@ -153,11 +146,7 @@ def parse_contents(data: Json) -> tuple[str, str]:
 
 
 def parse_json(body: bytes) -> Json:
-    """The body as an object.
-
-    Raises:
-        BadRequest: 400, as Gemini words it.
-    """
+    """The body as an object. Raises BadRequest (400) as Gemini words it."""
     try:
         data = json.loads(body)
     except ValueError as error:
@@ -168,11 +157,7 @@ def parse_json(body: bytes) -> Json:
 
 
 def parse_ask(model: Model, body: bytes) -> Ask:
-    """Take a generateContent body apart.
-
-    Raises:
-        BadRequest: for what Gemini refuses too.
-    """
+    """Take a generateContent body apart. Raises BadRequest for what Gemini refuses too."""
     data = parse_json(body)
     system, user = parse_contents(data)
     config = either(data, "generationConfig", "generation_config") or {}
@@ -258,20 +243,3 @@ def answer_body(ask: Ask, candidate: Json | None, usage: Usage, **more: object) 
 
 def text_candidate(text: str, finish: str = "STOP") -> Json:
     return {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": finish}
-
-
-def model_json(model: Model) -> Json:
-    return {
-        "name": f"models/{model.name}",
-        "version": "local-stand-in",
-        "displayName": f"{model.title} (local stand-in)",
-        "description": "Answers are made by rules on this machine; no language model is asked.",
-        "inputTokenLimit": 1_048_576,
-        "outputTokenLimit": model.output_limit,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
-        "temperature": 1,
-        "topP": 0.95,
-        "topK": 64,
-        "maxTemperature": 2,
-        **({"thinking": True} if model.thinks else {}),
-    }

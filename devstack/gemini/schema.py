@@ -1,8 +1,6 @@
-"""Response schemas, in Gemini's spelling or JSON Schema's, compiled once into a tree of places."""
+"""Response schemas, in Gemini's spelling or JSON Schema's, as a tree of places."""
 
-import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from devstack.gemini.protocol import Json, either
@@ -110,15 +108,9 @@ class _Compiler:
             node.longest = node.longest if most is None else int(most)
 
 
-@lru_cache(maxsize=128)
-def _compiled(text: str) -> Node:
-    root: Json = json.loads(text)
-    return _Compiler(root).compile(root)
-
-
 def compiled(schema: Json) -> Node:
-    """The schema as a tree; the same schema is compiled once per process."""
-    return _compiled(json.dumps(schema))
+    """The schema as a tree."""
+    return _Compiler(schema).compile(schema)
 
 
 # Gates, latency and faults are set by stage. A stage that is not here is called "other".

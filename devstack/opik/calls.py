@@ -103,7 +103,7 @@ def json_lines(docs: Iterable[object]) -> Response:
     return Response(body, media_type="application/octet-stream")
 
 
-def next_part(docs: Sequence[Doc], asked: Doc) -> Sequence[Doc]:
+def stream_part(docs: Sequence[Doc], asked: Doc) -> Sequence[Doc]:
     """The part of a stream that a body asks for: what follows `last_retrieved_id`."""
     ids, last = [doc["id"] for doc in docs], asked.get("last_retrieved_id")
     start = ids.index(last) + 1 if last in ids else 0

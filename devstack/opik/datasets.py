@@ -4,7 +4,7 @@ import sqlite3
 
 from starlette.responses import Response
 
-from devstack.opik.calls import Call, Routes, json_lines, next_part, paged
+from devstack.opik.calls import Call, Routes, json_lines, paged, stream_part
 from devstack.opik.errors import Refused
 from devstack.opik.rules import new_id
 from devstack.opik.store import Doc, document, documents, project_of, put_document
@@ -145,7 +145,7 @@ def stream_items(call: Call) -> Response:
     """Items as a stream; `last_retrieved_id` is the cursor."""
     doc, db = call.doc(), call.store.read()
     items = items_of(db, _existing(db, doc)["id"], doc.get("dataset_version"))
-    return json_lines(next_part(items, doc))
+    return json_lines(stream_part(items, doc))
 
 
 @routes("GET", "/{id}")

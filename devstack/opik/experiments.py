@@ -7,13 +7,13 @@ from statistics import fmean
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from devstack.opik.calls import Call, Routes, json_lines, next_part, paged
+from devstack.opik.calls import Call, Routes, json_lines, paged, stream_part
 from devstack.opik.datasets import find, make
 from devstack.opik.errors import Refused
 from devstack.opik.queries import select
 from devstack.opik.rules import new_id
 from devstack.opik.store import Doc, document, documents, project_of, put_document
-from devstack.opik.views import AUTHORS, marks, trace_docs
+from devstack.opik.views import AUTHORS, placeholders, trace_docs
 
 routes = Routes("/v1/private")
 
@@ -26,7 +26,7 @@ def items_of(db: sqlite3.Connection, experiment: str) -> list[Doc]:
 def traces_of(db: sqlite3.Connection, items: list[Doc]) -> dict[str, Doc]:
     """The traces of items by their ids."""
     ids = [item["trace_id"] for item in items]
-    rows = select(db, "traces", f"e.id IN ({marks(ids)})", ids)
+    rows = select(db, "traces", f"e.id IN ({placeholders(ids)})", ids)
     return {doc["id"]: doc for doc in trace_docs(db, rows)}
 
 
@@ -125,7 +125,7 @@ def stream(call: Call) -> Response:
     """Experiments of one name as a stream, newest first."""
     doc, db = call.doc(), call.store.read()
     found = documents(db, "experiment", name=str(doc.get("name")))[::-1]
-    return json_lines(shown(db, each) for each in next_part(found, doc))
+    return json_lines(shown(db, each) for each in stream_part(found, doc))
 
 
 @routes("GET", "/experiments/{id}")

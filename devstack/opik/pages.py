@@ -1,7 +1,6 @@
 """Pages for people: traces, datasets, experiments, configuration. Read only."""
 
 from collections.abc import Callable
-from typing import Any
 
 from pydantic_core import from_json
 from starlette.requests import Request
@@ -80,10 +79,15 @@ def _config_page(faults: FaultPlan[Fault]) -> Page:
             table.replace("_", " "): db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
             for table in TABLES
         }
-        values: dict[str, Any] = {"store": call.store, "rules": call.rules}
-        on = [(each, each.model_dump_json()) for each in faults.faults]
         return html(
-            call, "config.html", Frame(call), tab="config", counts=counts, faults=on, **values
+            call,
+            "config.html",
+            Frame(call),
+            tab="config",
+            counts=counts,
+            store=call.store,
+            rules=call.rules,
+            faults=faults.faults,
         )
 
     return page

@@ -61,7 +61,9 @@ def _compared(expression: str, operator: str) -> str:
     if operator == "contains":
         return f"{expression} LIKE ? ESCAPE '\\'"
     if operator not in COMPARISONS:
-        raise Refused(400, f"Invalid operator '{operator}', or one the local receiver lacks")
+        raise Refused(
+            400, f"Invalid operator '{operator}', or one the local receiver does not support"
+        )
     return f"{expression} {COMPARISONS[operator]} ?"
 
 
@@ -92,7 +94,7 @@ def add_filter(where: Where, table: Table, asked: Doc) -> None:
         cast = f"CAST({found} AS {'REAL' if numeric else 'TEXT'})"
         where.add(_compared(cast, operator), *paths, _number(value) if numeric else text)
     else:
-        raise Refused(400, f"Invalid field '{name}', or one the local receiver lacks")
+        raise Refused(400, f"Invalid field '{name}', or one the local receiver does not support")
 
 
 def _filters(value: object) -> list[Doc]:
@@ -120,14 +122,14 @@ def _project(db: sqlite3.Connection, asked: Doc) -> str:
 
 
 # Parameters that would change what is found, and that nobody has needed here.
-LACKING = ("search", "sorting", "from_time", "to_time", "type")
+UNSUPPORTED = ("search", "sorting", "from_time", "to_time", "type")
 
 
 def where_of(db: sqlite3.Connection, table: Table, asked: Doc) -> Where:
     """Project, trace and filters of a query or a search body. Raises Refused(400 or 404)."""
-    lacking = [name for name in LACKING if asked.get(name)]
-    if lacking:
-        raise Refused(400, f"The local receiver lacks the parameters {', '.join(lacking)}")
+    unsupported = [name for name in UNSUPPORTED if asked.get(name)]
+    if unsupported:
+        raise Refused(400, f"The local receiver does not support {', '.join(unsupported)}")
     where = Where()
     where.add("e.project_id = ?", _project(db, asked))
     if table == "spans" and asked.get("trace_id"):

@@ -1,7 +1,7 @@
 """The types of what clients write: a document Opik could not read is refused, never stored."""
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
@@ -44,6 +44,7 @@ class TraceShape(_Open):
 class SpanShape(TraceShape):
     """A span, or a change of one."""
 
+    type: Literal["general", "tool", "llm", "guardrail"] | None = None
     model: StrictStr | None = None
     provider: StrictStr | None = None
     usage: dict[str, Tokens] | None = None

@@ -14,7 +14,7 @@ AUTHOR = "admin"
 AUTHORS = {"created_by": AUTHOR, "last_updated_by": AUTHOR}
 
 
-def marks(values: Sequence[object]) -> str:
+def placeholders(values: Sequence[object]) -> str:
     """Question marks for an IN list."""
     return ", ".join("?" * len(values))
 
@@ -22,7 +22,7 @@ def marks(values: Sequence[object]) -> str:
 def _totals(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, Doc]:
     """What the spans of each trace add up to."""
     found: dict[str, Doc] = {}
-    of_traces = f"WHERE s.trace_id IN ({marks(trace_ids)}) GROUP BY s.trace_id"
+    of_traces = f"WHERE s.trace_id IN ({placeholders(trace_ids)}) GROUP BY s.trace_id"
     for row in db.execute(
         "SELECT s.trace_id, count(*) AS spans, sum(s.type = 'llm') AS llm_spans,"  # noqa: S608
         " sum(s.cost_pico) AS cost_pico, json_group_array(DISTINCT s.provider) AS providers"
@@ -66,7 +66,8 @@ def scores_of(
 ) -> dict[Key, list[sqlite3.Row]]:
     """Score rows by (project, entity id): a score under another project is another entity's."""
     found: dict[Key, list[sqlite3.Row]] = defaultdict(list)
-    sql = f"SELECT * FROM scores WHERE entity = ? AND entity_id IN ({marks(ids)}) ORDER BY name"  # noqa: S608
+    listed = f"entity_id IN ({placeholders(ids)})"
+    sql = f"SELECT * FROM scores WHERE entity = ? AND {listed} ORDER BY name"  # noqa: S608
     for row in db.execute(sql, (entity, *ids)):
         found[row["project_id"], row["entity_id"]].append(row)
     return found

@@ -46,18 +46,18 @@ CONTROLS = {
 
 
 async def use_sdk(url: str, report: Path) -> dict[str, Any]:
-    told = {
+    options = {
         "OPIK_URL_OVERRIDE": f"{url}/api",
         "OPIK_SENTRY_ENABLE": "false",
         "OPIK_ANALYTICS_ENABLE": "false",
         "HOME": str(report.parent),
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPIK")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPIK")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(SCRIPT),
         str(report),
-        env=kept | told,
+        env=inherited | options,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from devstack.controls import GeminiControl, OpikControl
@@ -17,8 +16,8 @@ STAGES = ["preprocessing_stage", "generation_stage", "evaluation_stage", "planni
 class Backend:
     """A backend service: starts goals, follows them, reads results, sends feedback."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=60)
+    def __init__(self, stack: Stack) -> None:
+        self.http = stack.client(timeout_s=60)
 
     async def submit(self, goal: str, **fields: Any) -> str:
         """Send a goal and return its trace id."""
@@ -109,7 +108,7 @@ def tree(spans: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture
 async def backend(stack: Stack) -> AsyncIterator[Backend]:
-    backend = Backend(stack.urls["api"])
+    backend = Backend(stack)
     yield backend
     await backend.http.aclose()
 

@@ -28,7 +28,7 @@ async def main() -> None:
         async with (
             Stack(Path(folder) / "stack", durable=False) as stack,
             GeminiControl(stack.urls["gemini"]) as gemini,
-            httpx.AsyncClient(base_url=stack.urls["api"], timeout=60) as http,
+            stack.client(timeout_s=60) as http,
         ):
             temporal = await Client.connect(stack.urls["temporal"])
             ended = await submit(http, GOAL)

@@ -22,12 +22,11 @@ SOME_DAY = date(2026, 1, 1)
 _PART = re.compile(r"<([a-z][\w-]*)(?:\s[^<>]*)?>((?:(?!<\1[\s>]).)*?)</\1\s*>", re.S | re.I)
 _ABOUT_THE_REQUEST = {"today", "locale", "weeks", "context", "revision", "problem", "schema"}
 _LEAD_IN = re.compile(
-    r"^(?:(?:my|the|one)\b[\w\s]{0,30}?\b(?:goal|resolution|dream|plan|aim|wish)\b[\w\s]{0,12}?"
-    r"(?:\bis\b|:)\s*(?:to\s+)?"
-    r"|(?:(?:this\s+year,?\s+)?I\b|.{0,100}?\b(?:and|but|so)\b)['’\w\s]{0,14}?\b(?:want|like|love"
-    r"|hope|plan|planning|going|aim|trying|need|wish|will|intend)\s+to\s+(?:be\s+able\s+to\s+)?"
-    r"|I\s+(?:want|need)\s+|(?:I['’]ll|I\s+will)\s+|(?:please\s+)?help\s+me\s+(?:to\s+)?"
-    r"|how\s+(?:can|do|could|should)\s+I\s+|to\s+|goal\s*:\s*)",
+    r"^(?:(?:my|the)\b[\w\s]{0,40}?\b(?:goal|resolution|dream|plan|aim|wish)\b[\w\s]{0,12}?(?:\bis\b|:)"
+    r"\s*(?:to\s+)?|(?:(?:this\s+year,?\s+)?I\b|.{0,100}?\b(?:and|but|so)\b)['’\w\s]{0,14}?\b(?:want|like"
+    r"|love|hope|plan|planning|going|aim|trying|need|wish|intend)\s+to\s+(?:be\s+able\s+to\s+)?"
+    r"|I\s+(?:want|need|will)\s+|I['’]ll\s+|(?:please\s+)?help\s+me\s+(?:to\s+)?"
+    r"|how\s+(?:can|do|could|should)\s+I\s+|(?:to|goal\s*:)\s+)",
     re.I,
 )
 _HOURS = re.compile(
@@ -49,9 +48,8 @@ _VAGUE = re.compile(
 )
 # Words that few other languages have.
 _ENGLISH = re.compile(
-    r"\b(?:the|to|my|by|of|and|for|with|at|be|is|want|more|less|learn|read|run|save|write|get|stop"
-    r"|every|each|(?:day|week|month|year)s?|from|without|before|until|how|what|who|i['’]?m?|do|make|build"
-    r"|become|start|finish|lose|find|go|it|this|that|your|me|not|up|out|first|new|own)\b",
+    r"\b(?:the|to|my|by|of|and|for|with|at|is|want|more|learn|read|run|save|write|get|stop|every|how|do"
+    r"|(?:day|week|month|year)s?|make|build|become|start|finish|lose|find|go|new|own|your|me|not|up)\b",
     re.I,
 )
 
@@ -140,8 +138,9 @@ class Reading:
     """A prompt's user part, read.
 
     Of `span` weeks until the deadline the plan has `weeks`. `date_said` is the phrase that was read
-    as a date; `gone` says that it is past. What `lasts` is done until the deadline, not by it. A
-    `vague` goal gets a vague resolution, until it is `revised`.
+    as a date; `gone` says that it is past, `undated` that there is none. What `lasts` is done until
+    the deadline, not by it. The hours a week may be `guessed`. A `vague` goal gets a vague
+    resolution, until it is `revised`.
     """
 
     def __init__(self, user: str) -> None:
@@ -157,7 +156,8 @@ class Reading:
         self.revised = bool(parts.get("revision") or parts.get("resolution"))
         self.lines = len([line for line in text.splitlines() if line.strip()])
         self.foreign = _is_foreign(text)
-        self.other_locale = not parts.get("locale", "en").lower().startswith("en")
+        english = parts.get("locale", "en").lower().startswith("en")
+        self.other_locale = not english and not self.foreign
         self._read_goal(text)
         self._read_limits(f"{parts.get('context', '')}\n{text}")
 
@@ -176,12 +176,13 @@ class Reading:
         elif due is None and found and (self.today or re.search(r"\d{4}", found[1])):
             due = found[0]
         self.gone = bool(due and self.today and due <= self.today)
-        self.deadline = None if self.gone else due
+        self.undated, self.deadline = due is None, None if self.gone else due
         topics = [load(name) for name in TOPICS]
         known = next(topic for topic in topics if re.search(topic["pattern"], self.goal, re.I))
         self.topic = topics[-1] if self.foreign else known
         amount = find_amount(self.goal, kilometres="kilometres" in known)
         self.amount = None if self.foreign else amount
+        self.uncounted = self.amount is None
         heard = amount or self.deadline or self.foreign or known is not topics[-1]
         self.vague = not heard and bool(_VAGUE.search(self.goal))
 
@@ -192,6 +193,6 @@ class Reading:
         self.weeks = max(1, min(MOST_WEEKS, int(asked[0]) if asked else span))
         self.span = max(span, self.weeks) if ahead else self.weeks
         hours = _HOURS.search(text)
-        self.hours_heard = hours is not None
+        self.guessed = hours is None
         self.hours = float(hours[1] or hours[2]) if hours else DEFAULT_HOURS
         self.closed = _closed(text)

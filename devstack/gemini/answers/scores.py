@@ -58,30 +58,31 @@ def marks(text: str) -> dict[str, Mark]:
     acting = [line for line in lines if _ACTION.search(line)]
     details = {detail for line in lines for detail in _DETAIL.findall(line)}
     named = bool(_MEASURE.search(" ".join(plain[:2])))
-
-    def mark(share: float, why: str, examples: list[str]) -> Mark:
-        example = f", such as “{examples[-1][:80].strip(' .,')}”" if examples else ""
-        return Mark(0.3 + share, f"Counted: {why}{example}.")
-
-    return {
-        "clarity": mark(
+    counted: dict[str, tuple[float, str, list[str]]] = {
+        "clarity": (
             0.3 * min(1, dates) + 0.2 * named + 0.15 * (vague == 0),
-            f"title and summary hold dates: {dates}, a measure: {'yes' if named else 'no'}, vague words: {vague}",
+            f"in title and summary {dates} dates, {int(named)} measure, {vague} vague words",
             [],
         ),
-        "specificity": mark(
+        "specificity": (
             0.65 * min(1.0, len(details) / 18) - 0.05 * min(5, all_vague),
-            f"different numbers and names: {len(details)}, vague words: {all_vague}",
+            f"{len(details)} different numbers and names, {all_vague} vague words",
             [],
         ),
-        "measurability": mark(
+        "measurability": (
             0.2 * min(1.0, numbered / 7) + 0.45 * min(1.0, len(measured) / 7),
             f"{numbered} of {len(lines)} lines hold a number, {len(measured)} a measure other than time",
             measured[2:4],
         ),
-        "actionability": mark(
+        "actionability": (
             0.65 * min(1.0, len(acting) / 13),
             f"{len(acting)} of {len(lines)} lines say when or how often",
             acting,
         ),
     }
+    return {name: _mark(*found) for name, found in counted.items()}
+
+
+def _mark(share: float, why: str, examples: list[str]) -> Mark:
+    example = f", such as “{examples[-1][:80].strip(' .,')}”" if examples else ""
+    return Mark(0.3 + share, f"Counted: {why}{example}.")

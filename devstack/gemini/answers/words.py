@@ -1,4 +1,4 @@
-"""What the texts' braces are filled with, and the arithmetic of weeks, sessions and levels."""
+"""What the texts' braces are filled with."""
 
 import re
 from collections import Counter
@@ -8,25 +8,14 @@ from typing import Any, NamedTuple
 
 from devstack.gemini.answers.dates import spell
 from devstack.gemini.answers.reading import Reading, load
+from devstack.gemini.answers.schedule import Schedule
 from devstack.gemini.answers.scores import Mark, lines_of, marks
 
 Text = str | list[Any] | dict[str, Any]
 
 _BRACES = re.compile(r"\{(\w+)\}")
 # What a vague goal does not get before it is revised.
-_HIDDEN = (
-    "due",
-    "target",
-    "times",
-    "hours",
-    "weeks",
-    "for_weeks",
-    "sessions",
-    "most",
-    "half",
-    "so_far",
-)
-_JUDGED = ("resolution", "draft", "answer", "reply", "output", "plan")
+_HIDDEN = ("due", "target", "times", "hours", "weeks", "for_weeks", "sessions", "most", "half")
 _SMALL = re.compile(
     r"(?:about|after|again|because|before|could|every|first|from|have|just|more|much|really|should"
     r"|some|still|than|that|their|them|then|there|these|they|things?|this|very|were|what|when|with)"
@@ -36,7 +25,7 @@ _SMALL = re.compile(
 class Place(NamedTuple):
     """A field of the answer, or (`part`) an item of the list of that name.
 
-    `holder` is the list whose item the field belongs to, `at` of `count` is the item's place in it,
+    `holder` is the list whose item the field belongs to, `at` of `size` is the item's place in it,
     and `item` is what the texts say for that item. `week` is 0 where no week is meant, and `track`
     counts the tasks of a week.
     """
@@ -57,53 +46,14 @@ class Words:
     """The words for one request."""
 
     def __init__(self, user: str) -> None:
-        self.read = read = Reading(user)
-        # The last phase ends with the goal, which may lie beyond the weeks that are planned.
-        phases = read.topic["course"][: -1 if read.span > read.weeks + 4 else None]
-        self.phases = [*phases[: min(len(phases), read.weeks) - 1], phases[-1]]
-        self.times = max(1, min(3, 7 - len(read.closed), int(read.hours * 4)))
-        self.fixed = self._fixed()
+        self.read = Reading(user)
+        self.schedule = Schedule(self.read)
+        self._fixed = self._of_goal() | self._conditions()
 
-    def last_week(self, index: int, count: int) -> int:
-        """The last week of the part `index` (from 0) when the weeks are cut into `count` parts."""
-        return min(self.read.weeks, -(-(index + 1) * self.read.weeks // count))
-
-    def days(self, week: int) -> list[int]:
-        """The weekdays (Monday is 0) of a week's sessions, in the order in which they come."""
-        today, deadline = self.read.today, self.read.deadline
-        left = (deadline - today).days - 7 * (week - 1) + 1 if today and deadline and week else 7
-        first = today.weekday() if today else 0
-        order = [(first + day) % 7 for day in range(max(1, min(7, left)))]
-        free = [day for day in order if day not in self.read.closed] or order
-        count = min(self.times, len(free))
-        return [free[(2 * each + 1) * len(free) // (2 * count)] for each in range(count)]
-
-    def minutes(self, week: int) -> int:
-        """The length of a session: within the hours a week, and shorter in the first weeks."""
-        amount, pace = self.read.amount, 0.75 + 0.25 * min(1.0, 2 * week / self.read.weeks)
-        most = amount.value if amount and amount.unit.lower().startswith("min") else 90.0
-        pace = 1.0 if not week else pace * 0.8 if self._easier(week) else pace
-        found = min(most, self.read.hours * 60 / self.times * pace)
-        return max(1, int(found // 5 * 5 if found >= 10 else found))
-
-    def _easier(self, week: int) -> bool:
-        return week % 4 == 0 and 0 < week < self.read.weeks
-
-    def _level(self, week: int, *, bare: bool = False) -> str | None:
-        """How much of the goal's number is reached at the end of a week."""
-        amount = self.read.amount
-        if amount is None or not amount.grows:
-            return None
-        begin = self.read.topic["begin"] if self.one_go else 0.0
-        return amount.show(amount.at(begin + (1 - begin) * week / self.read.span), bare=bare)
-
-    @property
-    def one_go(self) -> bool:
-        """Whether the number is reached in one session; 365 km are the sum of many."""
-        amount = self.read.amount
-        if amount is None or not amount.grows or "begin" not in self.read.topic:
-            return False
-        return amount.value <= 50 or not re.match(r"k|mi", amount.unit, re.I)
+    def text(self, name: str) -> Text:
+        """What the topic, or else every topic, says under a name."""
+        found: Text = self.read.topic.get(name) or load("common").get(name, [])
+        return found
 
     def fill(self, text: Text, place: Place) -> list[str]:
         """The text with its braces filled; of alternatives the first that can be, or none.
@@ -123,91 +73,71 @@ class Words:
 
     def _word(self, name: str, place: Place) -> list[str]:
         """What stands for a brace: nothing when that is not known, else one word or several."""
-        for words in (self.fixed, self._of_week(place.week, place.track)):
+        for words in (self._fixed, self._of_week(place.week, place.track)):
             if name in words:
-                word = words[name]
-                return (
-                    self.fill(word, place)
-                    if isinstance(word, list)
-                    else []
-                    if word is None
-                    else [str(word)]
-                )
+                return [] if words[name] is None else self.fill([words[name]], place)
         counted = self._counted(place.dimension)
         return counted[name] if name in counted else self.fill(self.text(name), place)[:1]
 
-    def text(self, name: str) -> Text:
-        """What the topic, or else every topic, says under a name."""
-        found: Text = self.read.topic.get(name) or load("common").get(name, [])
-        return found
-
-    def _fixed(self) -> dict[str, str | None]:
-        read, amount, sessions = self.read, self.read.amount, self.times * self.read.weeks
-        end = read.deadline
+    def _of_goal(self) -> dict[str, str | None]:
+        read, amount, times = self.read, self.read.amount, self.schedule.times
+        end, sessions = read.deadline, times * read.weeks
         if read.revised and not end and read.today:
             end = read.today + timedelta(days=7 * read.weeks - 1)
         words = {
+            "due": spell(end) if end else None,
+            "target": amount.said if amount else f"{sessions} sessions" if read.revised else None,
+            "times": str(times),
+            "hours": f"{read.hours:g} hour{'' if read.hours == 1 else 's'}",
+            "weeks": str(read.weeks),
+            "for_weeks": f"{read.weeks} week{'' if read.weeks == 1 else 's'}",
+            "half": str(max(1, read.weeks // 2)),
+            "sessions": str(sessions),
+            "most": str(sessions * 4 // 5),
+        }
+        words |= dict.fromkeys(_HIDDEN) if read.vague and not read.revised else {}
+        return words | {
             "goal": read.goal,
             "Goal": read.goal[:1].upper() + read.goal[1:],
             "said": read.said,
             "date_said": read.date_said if read.gone or read.deadline else None,
-            "due": spell(end) if end else None,
-            "target": amount.said if amount else f"{sessions} sessions" if read.revised else None,
-            "start": self._level(0) if self.one_go else None,
-            "times": str(self.times),
-            "hours": f"{read.hours:g} hour{'' if read.hours == 1 else 's'}",
-            "weeks": str(read.weeks),
-            "for_weeks": f"{read.weeks} week{'' if read.weeks == 1 else 's'}",
+            "start": self.schedule.level(0),
             "span": str(read.span),
-            "half": str(max(1, read.weeks // 2)),
-            "sessions": str(sessions),
-            "most": str(sessions * 4 // 5),
             "lines": str(read.lines) if read.lines > 1 else None,
         }
-        if read.vague and not read.revised:
-            words |= dict.fromkeys(_HIDDEN)
-        conditions = {
-            "foreign": read.foreign,
-            "other_locale": read.other_locale and not read.foreign,
-            "gone": read.gone,
-            "undated": not read.deadline and not read.gone,
-            "guessed": not read.hours_heard,
-            "uncounted": amount is None,
-            "grows": amount is None or amount.grows or not amount.value,
-            "one_go": self.one_go,
-            "lasts": read.lasts,
-            "long": read.weeks > 4,
-        }
-        return {**words, **{name: "" if holds else None for name, holds in conditions.items()}}
+
+    def _conditions(self) -> dict[str, str | None]:
+        """The words that stand for nothing: a text that holds one is said only where it is true.
+
+        They are all that is true or false of the request, and three more.
+        """
+        amount = self.read.amount
+        holds = {name: value for name, value in vars(self.read).items() if isinstance(value, bool)}
+        holds |= {"one_go": self.schedule.one_go, "long": self.read.weeks > 4}
+        holds["grows"] = amount is None or amount.grows or not amount.value
+        return {name: "" if value else None for name, value in holds.items()}
 
     def _of_week(self, week: int, track: int) -> dict[str, Text | None]:
-        count, weeks = len(self.phases), self.read.weeks
-        phase = next(p for i, p in enumerate(self.phases) if week <= self.last_week(i, count))
+        schedule, phase, weeks = self.schedule, self.schedule.phase(week), self.read.weeks
         task = phase["tasks"][track % len(phase["tasks"])]
         return {
             "phase": phase["name"],
             "phase_focus": phase["focus"],
-            "task": [task["what"]],
-            "task_done": [task["done_when"]],
-            "v": self._level(week or weeks),
-            "n": self._level(week or weeks, bare=True),
-            "min": str(self.minutes(week)),
-            "easier": ", easier week" if self._easier(week) else "",
-            "so_far": str(self.times * week) if week and self.fixed["sessions"] else None,
+            "task": task["what"],
+            "task_done": task["done_when"],
+            "v": schedule.level(week or weeks),
+            "n": schedule.level(week or weeks, bare=True),
+            "min": str(schedule.minutes(week)),
+            "easier": ", easier week" if schedule.easier(week) else "",
+            "so_far": str(schedule.times * week) if week and self._fixed["sessions"] else None,
             "at_end": "" if week >= weeks == self.read.span else None,
         }
 
     @cached_property
     def _judged(self) -> str:
-        """The text that is to be judged: the resolution, a reply, or all that was given."""
-        named = [self.read.data[name] for name in _JUDGED if self.read.data.get(name)]
-        return named[0] if named else "\n".join(self.read.data.values()) or self.read.said
-
-    @property
-    def dimensions(self) -> dict[str, str]:
-        """The names of the dimensions, each with what would raise its score."""
-        found: dict[str, str] = load("common")["advice"]
-        return found
+        """The text that is to be judged: the resolution, or all that was given."""
+        data = self.read.data
+        return data.get("resolution") or "\n".join(data.values()) or self.read.said
 
     @cached_property
     def marks(self) -> dict[str, Mark]:
@@ -221,7 +151,7 @@ class Words:
     @cached_property
     def keywords(self) -> dict[str, list[str]]:
         """Up to three words that most lines hold, each with its lines."""
-        lines = lines_of(self.read.data.get("comments") or self._judged)
+        lines = lines_of(self._judged)
         found = [dict.fromkeys(re.findall(r"[^\W\d_]{4,}", line.lower())) for line in lines]
         counts = Counter(word for words in found for word in words if not _SMALL.fullmatch(word))
         return {
@@ -232,11 +162,10 @@ class Words:
     def _counted(self, dimension: str) -> dict[str, list[str]]:
         marked = [self.marks[dimension]] if dimension in self.marks else [*self.marks.values()]
         order = sorted(self.marks, key=lambda name: self.marks[name].share)
+        advice = load("common")["advice"]
         return {
             "counted": [" ".join(mark.why for mark in marked)],
-            "suggestion": [
-                self.dimensions[name] for name in order if self.marks[name].share < 0.75
-            ],
+            "suggestion": [advice[name] for name in order if self.marks[name].share < 0.75],
             "strength": [f"{name.capitalize()}: {self.marks[name].why}" for name in order[:-3:-1]],
             "keyword": [*self.keywords],
             "mentions": [str(len(lines)) for lines in self.keywords.values()],

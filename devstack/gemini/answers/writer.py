@@ -12,7 +12,6 @@ from devstack.gemini.protocol import Ask
 from devstack.gemini.schema import Node, compiled
 
 MAX_DEPTH = 6
-_LISTS = {"stages": "phases", "blocks": "phases", "checkpoints": "milestones"}
 _FORMATS = {"time": "09:00:00", "uuid": "00000000-0000-4000-8000-000000000000"}
 _FORMATS |= {"email": "someone@example.org", "uri": "https://example.org/"}
 _WEEK = re.compile(r"week|^until|^through")
@@ -42,7 +41,7 @@ class Writer:
 
     def __init__(self, words: Words) -> None:
         self.words = words
-        self.read = words.read
+        self.read, self.schedule = words.read, words.schedule
         self.refusing = self.offered = False
 
     def write(self, root: Node) -> Any:
@@ -79,26 +78,28 @@ class Writer:
         if place.part and not any(_WEEK.search(_snake(name)) for name in node.properties):
             place = place._replace(track=place.at)
         elif place.part and not place.week:
-            place = place._replace(week=self.words.last_week(place.at, place.size))
+            place = place._replace(week=self.schedule.last_week(place.at, place.size))
         found = {}
         for name, child in node.properties.items():
             if place.depth < MAX_DEPTH or name in node.required:
-                dimension = name if name in self.words.dimensions else place.dimension
-                place = place._replace(name=_snake(name), part=False, dimension=dimension)
-                found[name] = self.value(child, place._replace(depth=place.depth + 1))
+                dimension = name if name in self.words.marks else place.dimension
+                inner = place._replace(name=_snake(name), part=False, dimension=dimension)
+                found[name] = self.value(child, inner._replace(depth=place.depth + 1))
         return found
 
     def _array(self, node: Node, place: Place) -> list[Any]:
-        name, items = _LISTS.get(place.name, place.name), node.items or Node("string")
+        name, items = place.name, node.items or Node("string")
         entries = self._entries(name, place)
         count = node.size(self._count(name, items, place, len(entries)))
         kinds = [*node.first, *[items] * (count - len(node.first))]
+        place = place._replace(
+            name=name, holder=name, size=len(kinds), part=True, depth=place.depth + 1
+        )
         found = []
-        for number, kind in enumerate(kinds):
-            entry = entries[number % len(entries)] if entries else {}
+        for at, kind in enumerate(kinds):
+            entry = entries[at % len(entries)] if entries else {}
             item = entry if isinstance(entry, dict) else {name: entry}
-            place = place._replace(name=name, holder=name, at=number, size=len(kinds), item=item)
-            found.append(self.value(kind, place._replace(part=True, depth=place.depth + 1)))
+            found.append(self.value(kind, place._replace(at=at, item=item)))
         return found
 
     def _entries(self, name: str, place: Place) -> list[str | dict[str, Any]]:
@@ -121,9 +122,9 @@ class Writer:
         if _SPARED.search(name):
             return (self.read.weeks - 1) // 4 if "week" in name else len(self.read.closed)
         if name in ("phases", "milestones") or (weekly and place.holder and not place.week):
-            return len(self.words.phases)
+            return len(self.schedule.phases)
         if not entries and _TASKS.search(name):
-            return len(self.words.days(place.week))
+            return len(self.schedule.days(place.week))
         unknown = 0 if items.kind == "string" and not items.choices else 2 if place.depth < 3 else 1
         return entries or unknown
 
@@ -153,17 +154,17 @@ class Writer:
         """A weekday: the last one for what is done once, one without time in a list of such."""
         if _SPARED.search(place.holder) and self.read.closed:
             return sorted(self.read.closed)[place.at % len(self.read.closed)]
-        days = self.words.days(place.week)
+        days = self.schedule.days(place.week)
         return days[-1] if place.holder == "once" else days[place.track % len(days)]
 
     def _date(self, node: Node, place: Place) -> date | None:
-        today, deadline = self.read.today, self.read.deadline
-        if re.search(r"start|today|begin|from", place.name) and today:
+        today, deadline = self.read.today or SOME_DAY, self.read.deadline
+        if re.search(r"start|today|begin|from", place.name):
             return today
-        if today and (place.week or not (node.nullable or deadline)):
-            end = today + timedelta(days=7 * (place.week or self.read.weeks) - 1)
-            return min(end, deadline) if deadline else end
-        return deadline or (None if node.nullable else SOME_DAY)
+        if not place.week and (deadline or node.nullable):
+            return deadline
+        end = today + timedelta(days=7 * (place.week or self.read.weeks) - 1)
+        return min(end, deadline) if deadline else end
 
     def _number(self, node: Node, place: Place) -> float | None:
         """The number for the first pattern that the field's name fits, or None."""
@@ -174,17 +175,17 @@ class Writer:
             step = 0.5 if high - low > 2 else 0.01
             return round((low + self.words.share(place.dimension) * (high - low)) / step) * step
         name = place.holder if _SPARED.search(place.holder) else place.name
-        words, read, amount = self.words, self.read, self.read.amount
-        before = words.last_week(place.at - 1, place.size) if place.at else 0
+        schedule, read, amount = self.schedule, self.read, self.read.amount
+        before = schedule.last_week(place.at - 1, place.size) if place.at else 0
         shorter = 0.7 if place.part and place.at + 1 < place.size else 1
-        lines = [len(lines) for lines in words.keywords.values()]
+        lines = [len(lines) for lines in self.words.keywords.values()]
         rules = {
             _SPARED.pattern: 4 * (place.at + 1),
-            "minute|duration": words.minutes(place.week) * shorter,
-            "hour": read.hours if read.hours_heard else None,
+            "minute|duration": schedule.minutes(place.week) * shorter,
+            "hour": None if read.guessed else read.hours,
             "(?:start|first|from).*week": min(read.weeks, before + 1),
             _WEEK.pattern: place.week or read.weeks,
-            "session|per_week|times": words.times,
+            "session|per_week|times": schedule.times,
             "mention|count|occurrence|frequency": lines[place.at % len(lines)] if lines else None,
             "target|amount|value": amount.value if amount else None,
         }
