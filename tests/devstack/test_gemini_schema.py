@@ -280,6 +280,11 @@ def test_themes_are_the_words_that_most_comments_hold() -> None:
     assert first.sentiment == "negative"
 
 
+def test_what_people_say_in_comments_is_reported_not_refused() -> None:
+    comments = "The timeline made me want to die laughing\nThe timeline is tight"
+    assert answer(Report, comments=comments).themes[0].theme == "timeline"
+
+
 def test_the_same_request_has_the_same_answer() -> None:
     texts = {json.dumps(written(SCHEMAS[5], PROMPTS[2])) for _ in range(3)}
     assert len(texts) == 1

@@ -181,12 +181,11 @@ class Reading:
         self.gone = bool(due and self.today and due <= self.today)
         self.undated, self.deadline = due is None, None if self.gone else due
         topics = [load(name) for name in TOPICS]
-        known = next(topic for topic in topics if _fits(topic["patterns"], self.goal))
-        self.topic = topics[-1] if self.foreign else known
-        amount = find_amount(self.goal, kilometres="kilometres" in known)
+        self.topic = next(topic for topic in topics if _fits(topic["patterns"], self.goal))
+        amount = find_amount(self.goal, kilometres="kilometres" in self.topic)
         self.amount = None if self.foreign else amount
         self.uncounted = self.amount is None
-        heard = amount or self.deadline or self.foreign or known is not topics[-1]
+        heard = amount or self.deadline or self.foreign or self.topic is not topics[-1]
         self.vague = not heard and bool(_VAGUE.search(self.goal))
 
     def _read_limits(self, text: str) -> None:

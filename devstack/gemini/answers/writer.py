@@ -45,9 +45,8 @@ class Writer:
 
     def write(self, root: Node) -> Any:
         """The whole answer. A refusal leaves empty what is not made for it."""
-        verdict = self.read.verdict
-        known = root.properties.items()
-        self.offered = any(verdict in node.choices or "refus" in name for name, node in known)
+        verdict, places = self.read.verdict, root.properties.items()
+        self.offered = any(verdict in node.choices or "refus" in name for name, node in places)
         self.refusing = verdict == "harmful" or (verdict != "goal" and self.offered)
         return self.value(root, Place())
 
