@@ -8,7 +8,10 @@ from pydantic import BaseModel
 
 from devstack.gemini.answers import writer
 from devstack.gemini.protocol import find_model, parse_ask
-from domain.goals import ClarifiedGoalDraft, EvaluationDraft, PlanDraft, ResolutionDraft, plan_weeks
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft, plan_weeks
+from domain.resolutions import ResolutionDraft
 
 M = TypeVar("M", bound=BaseModel)
 TODAY = date(2026, 11, 25)

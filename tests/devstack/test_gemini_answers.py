@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.goals import dated_plan
+from domain.plans import dated_plan
 from tests.devstack.gemini_answers import TODAY, Goal
 
 SMART = (

@@ -14,7 +14,10 @@ from pydantic import BaseModel, Field
 from devstack.gemini.answers.words import Words
 from devstack.gemini.answers.writer import Writer
 from devstack.gemini.schema import compiled, stage_of
-from domain.goals import ClarifiedGoalDraft, EvaluationDraft, PlanDraft, ResolutionDraft
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
+from domain.resolutions import ResolutionDraft
 from tests.devstack.gemini_answers import TODAY, answer
 
 
