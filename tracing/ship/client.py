@@ -50,9 +50,13 @@ class Answer:
 
 
 def classify(status: int, headers: Mapping[str, str], body: str) -> Answer:
-    """The meaning of an HTTP answer."""
+    """The meaning of an HTTP answer to a write.
+
+    Opik answers every write of ours with 204. Another success, such as a page with status 200,
+    comes from a proxy or a wrong address, so it counts as `denied`.
+    """
     reason = f"{status} {body[:500]}".strip()
-    if 200 <= status < 300:
+    if status == 204:
         return Answer("sent", status)
     if status == 429:
         return Answer("wait", status, reason, retry_after_s(headers))
