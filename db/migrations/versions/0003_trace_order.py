@@ -8,6 +8,9 @@ down_revision = "0001"
 COLUMNS = {
     # Temporal's attempt that wrote the span; a lower attempt never replaces a higher one's row.
     "attempt": "integer NOT NULL DEFAULT 0",
+    # Until then a shipper may be sending the trace's end. infinity: Opik has the end, and its rules
+    # have judged the trace; -infinity: Opik may have it, so the shipper asks before it sends it.
+    "end_lease": "timestamptz",
 }
 
 
