@@ -10,6 +10,9 @@ from uuid import UUID
 from tracing.ids import uuid7
 from tracing.outbox import DELETE_SENT, Connection, Kind
 
+# Rows that one statement makes pending again.
+RESEND_SLICE = 10_000
+
 
 class Pool(Protocol):
     """What the shipper needs of a connection pool; asyncpg's has it."""
@@ -124,8 +127,11 @@ DEAD = (
 # -infinity marks what Opik may have lost. The shipper asks for it only where sending it again could
 # do harm: the end of a trace, and a row whose create is refused as too old.
 AGAIN = """
-WITH these AS (
-    SELECT kind, id FROM trace_outbox WHERE {which} ORDER BY kind, id FOR UPDATE
+WITH slice AS (
+    SELECT kind, id FROM trace_outbox WHERE {which} LIMIT $1
+), these AS (
+    SELECT o.kind, o.id FROM trace_outbox o JOIN slice USING (kind, id)
+    ORDER BY o.kind, o.id FOR UPDATE OF o
 )
 UPDATE trace_outbox o SET state = 'pending', attempts = 0, next_try_at = now(), error = NULL,
     sent_at = CASE WHEN o.sent_at IS NOT NULL THEN '-infinity'::timestamptz END,
@@ -187,24 +193,19 @@ async def set_aside(conn: Connection, row: Claimed, reason: str) -> None:
 
 async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
     """Make a trace's rows, or every row that was set aside, pending again; returns how many."""
-    rows = await conn.fetch(
-        AGAIN.format(which="CASE WHEN $1::uuid IS NULL THEN state = 'dead' ELSE trace_id = $1 END"),
-        trace_id,
-    )
-    return len(rows)
+    if trace_id is None:
+        return await _resend(conn, "state = 'dead'")
+    return await _resend(conn, "trace_id = $2 AND state <> 'pending'", trace_id)
 
 
 async def resend_window(conn: Connection, since: datetime, until: datetime) -> int:
     """Make every row that was sent in this window pending again; returns how many."""
-    rows = await conn.fetch(
-        AGAIN.format(
-            which="state = 'sent' AND kind IN ('trace', 'span', 'score')"
-            " AND sent_at > $1 AND sent_at <= $2"
-        ),
+    return await _resend(
+        conn,
+        "state = 'sent' AND kind IN ('trace', 'span', 'score') AND sent_at > $2 AND sent_at <= $3",
         since,
         until,
     )
-    return len(rows)
 
 
 async def delete_sent(conn: Connection, *, older_than: timedelta, at_most: int = 50_000) -> int:
@@ -254,6 +255,16 @@ async def renew_span_ids(conn: Connection, rows: Sequence[Claimed], now: datetim
     renewed = [row["id"] for row in found]
     await conn.execute(REJOIN, renewed, list({row.trace_id for row in rows}))
     return len(renewed)
+
+
+async def _resend(conn: Connection, which: str, *args: object) -> int:
+    """Slice by slice, because one statement over a long window would meet the command timeout."""
+    total = 0
+    while True:
+        rows = await conn.fetch(AGAIN.format(which=which), RESEND_SLICE, *args)
+        total += len(rows)
+        if len(rows) < RESEND_SLICE:
+            return total
 
 
 def _keys(rows: Sequence[Claimed]) -> tuple[str, list[str], list[datetime], list[str | None]]:
