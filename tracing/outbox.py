@@ -148,6 +148,7 @@ WITH old AS (
 SELECT count(*) FROM gone
 """  # noqa: S608 - constants
 
+# $1 is a list of rows; see `write`.
 WRITE = """
 WITH incoming AS (
     SELECT r.*, coalesce((SELECT project FROM trace_outbox t WHERE t.kind = 'trace'
@@ -187,7 +188,6 @@ SELECT (SELECT array_agg(s.trace_id) FROM (SELECT DISTINCT trace_id FROM incomin
     (SELECT pg_notify('trace_outbox', '')
         WHERE EXISTS (SELECT FROM written WHERE next_try_at <= now())) AS notified
 """
-
 
 # The spans $1 get the parent $2.
 MOVE = """

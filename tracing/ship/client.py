@@ -34,7 +34,7 @@ _NOT_HANDLED = frozenset((408, 425, 503))  # statuses of a server that did nothi
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # What Opik's client raises when a question to Opik is not answered.
 READ_ERRORS = (ApiError, httpx.HTTPError, TimeoutError)
-_QUESTIONS_AT_ONCE = 16
+QUESTIONS_AT_ONCE = 16
 _ROUTES: dict[Kind, tuple[str, str, str]] = {
     "trace": ("POST", "v1/private/traces/batch", "traces"),
     "span": ("POST", "v1/private/spans/batch", "spans"),
@@ -48,7 +48,7 @@ _CREATION_ONLY = ("id", "start_time", "last_updated_at")  # fields that no updat
 class Answer:
     """How a request ended. `status` is 0 when there was no answer at all.
 
-    `maybe_delivered` says that Opik may have the rows although it was not heard to say so.
+    `maybe_delivered`: Opik may have stored the rows, although its answer does not say so.
     """
 
     outcome: Outcome
@@ -128,9 +128,7 @@ class OpikClient:
         await self._http.aclose()
 
     async def send(self, rows: Sequence[Claimed]) -> Answer:
-        """Send rows of one kind in one request: all of them created or replaced, or a single one
-        updated or deleted.
-        """
+        """Send rows of one kind in one request; only a single row can be updated or deleted."""
         if len(rows) == 1 and rows[0].deleted:
             return await self._delete_score(rows[0])
         if len(rows) == 1 and needs_patch(rows[0]):
@@ -153,13 +151,13 @@ class OpikClient:
         return await self._write("PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", body, [row])
 
     async def ask_about_ends(self, rows: Sequence[Claimed]) -> None:
-        """Find out of each trace whose end Opik may have whether Opik has it.
+        """Ask Opik for the traces whose end it was maybe sent, and settle the doubt.
 
-        Raises ApiError, httpx.HTTPError or TimeoutError when Opik does not say.
+        Raises one of READ_ERRORS when Opik does not say.
         """
         unsure = [row for row in rows if row.end_sent == "maybe"]
-        for start in range(0, len(unsure), _QUESTIONS_AT_ONCE):
-            some = unsure[start : start + _QUESTIONS_AT_ONCE]
+        for start in range(0, len(unsure), QUESTIONS_AT_ONCE):
+            some = unsure[start : start + QUESTIONS_AT_ONCE]
             asked = (self.is_missing("trace", str(row.wire_id), ended=True) for row in some)
             for row, missing in zip(some, await asyncio.gather(*asked), strict=True):
                 row.end_sent = "no" if missing else "yes"
@@ -175,7 +173,7 @@ class OpikClient:
         """Whether Opik lost a row that it had accepted, or has only an older version of it.
 
         `ended` says that a version with an end was sent. If a score's trace is gone, the score is
-        not missing. Raises ApiError or httpx.HTTPError when Opik does not say.
+        not missing. Raises one of READ_ERRORS when Opik does not say.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -192,7 +190,7 @@ class OpikClient:
         return ended and trace.end_time is None
 
     async def project(self, name: str) -> UUID:
-        """The id of a project, created if there is none. Raises ApiError or httpx.HTTPError."""
+        """The id of a project, created if there is none. Raises one of READ_ERRORS."""
         async with asyncio.timeout(self._timeout_s):
             try:
                 found = await self._api.projects.retrieve_project(name=name)
@@ -205,15 +203,13 @@ class OpikClient:
 
     async def _write(self, method: str, path: str, body: bytes, rows: Sequence[Claimed]) -> Answer:
         """Make the request, and note whether Opik has the ends of these traces after it."""
-        before = [row.end_sent for row in rows]
-        for row in rows:
-            row.end_sent = row.end_sent and "maybe"  # this stands if the shipper is stopped here
+        ends = [row for row in rows if row.end_sent == "no"]
+        for row in ends:
+            row.end_sent = "maybe"  # this stands if the shipper is stopped during the request
         answer = await self._request(method, path, body)
-        for row, end_sent in zip(rows, before, strict=True):
-            if answer.outcome == "sent":
-                row.end_sent = end_sent and "yes"
-            elif end_sent == "yes" or not answer.maybe_delivered:
-                row.end_sent = end_sent
+        if answer.outcome == "sent" or not answer.maybe_delivered:
+            for row in ends:
+                row.end_sent = "yes" if answer.outcome == "sent" else "no"
         return answer
 
     async def _request(self, method: str, path: str, body: bytes) -> Answer:

@@ -87,7 +87,8 @@ RETURNING o.id, o.trace_id, o.event_time, o.attempts, f.end_sent,
             AND p.wire_id IS NOT NULL), '{}'))::text AS wire
 """
 
-# A row that is locked is just being replaced by its writer, so the shipper skips it.
+# These rows as they were claimed. A row that is locked is just being replaced by its writer, so the
+# shipper skips it instead of waiting.
 THESE = """
 WITH these AS (
     SELECT o.kind, o.id, s.event_time, s.end_sent FROM trace_outbox o
@@ -98,17 +99,19 @@ WITH these AS (
 UPDATE trace_outbox o SET {change}
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 """
+# A row that was replaced meanwhile stays pending.
 SENT = THESE.format(
     change="sent_at = now(), attempts = CASE WHEN o.event_time = t.event_time THEN 0 "
     "ELSE o.attempts END, state = CASE WHEN o.event_time = t.event_time THEN 'sent' "
     "ELSE o.state END, error = NULL, "
     "end_lease = CASE WHEN t.end_sent IS NULL THEN o.end_lease ELSE 'infinity' END"
 )
+# What is known of a trace's end when its row is released unsent.
 _RELEASED = (
     "end_lease = CASE t.end_sent WHEN 'no' THEN NULL WHEN 'maybe' THEN '-infinity' "
     "WHEN 'yes' THEN 'infinity' ELSE o.end_lease END"
 )
-# The waits are spread, so that rows which failed together are not always tried together.
+# The waits vary at random, so that rows which failed together are not always tried together.
 LATER = (
     THESE.format(
         change="next_try_at = CASE WHEN o.event_time <> t.event_time THEN o.next_try_at "
@@ -139,6 +142,7 @@ UPDATE trace_outbox o SET state = 'pending', attempts = 0, next_try_at = now(), 
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 RETURNING pg_notify('trace_outbox', '')
 """
+# Spans that Opik refuses to create under their old ids get new ones.
 RENEW = """
 WITH these AS (
     SELECT o.kind, o.id, r.fresh FROM trace_outbox o

@@ -271,7 +271,11 @@ class Shipper:
         await self._put_back(young, 0, tried=False, reason=None)
         missing = []
         for row in refused:
-            if row.kind == "trace" or (row.maybe_lost and not await self._is_missing(row)):
+            takes_update = row.kind == "trace"
+            if row.maybe_lost and not takes_update:
+                lost = await self._opik.is_missing("span", str(row.wire_id), ended=False)
+                takes_update = not lost
+            if takes_update:
                 await self._settle([row], await self._opik.patch(row))
             else:
                 missing.append(row)
@@ -279,9 +283,6 @@ class Shipper:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
                 renewed = await renew_span_ids(conn, missing, datetime.now(UTC))
             log.warning("span_ids_renewed", spans=renewed, reason=answer.reason)
-
-    async def _is_missing(self, row: Claimed) -> bool:
-        return await self._opik.is_missing(row.kind, str(row.wire_id), ended=False)
 
 
 _CURE = "check OPIK_URL_OVERRIDE, OPIK_API_KEY and OPIK_WORKSPACE; nothing is lost meanwhile"
