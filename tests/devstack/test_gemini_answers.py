@@ -114,6 +114,12 @@ def test_english_is_taken_for_english(goal: str) -> None:
     assert "English" not in " ".join(Goal(goal).texts())
 
 
+def test_braces_in_the_persons_words_are_just_braces() -> None:
+    heard = Goal("Write a {goal} parser {undated} with {{by}} in 5 weeks")
+    assert heard.resolution().title.startswith("Write a {goal} parser {undated} with {{by}} by 30")
+    assert heard.plan().milestones[-1].title.startswith("Write a {goal} parser")
+
+
 def test_of_several_lines_one_is_taken_and_that_is_said() -> None:
     heard = Goal("1) run 5 km\n2) read 20 books\n3) learn French")
     assert heard.resolution().title == "Run 5 km in 12 weeks"
