@@ -177,10 +177,8 @@ def _pieces(response: Json) -> list[Json]:
     parts = candidate.get("content", {}).get("parts") or []
     text = parts[0]["text"] if parts else ""
     size = max(80, len(text) // 6)
-    contents = [
-        {"parts": [{"text": text[at : at + size]}], "role": "model"}
-        for at in range(0, len(text), size)
-    ]
+    cuts = [text[at : at + size] for at in range(0, len(text), size)]
+    contents = [{"parts": [{"text": cut}], "role": "model"} for cut in cuts]
     if len(contents) < 2:
         return [response]
     common = {"modelVersion": response["modelVersion"], "responseId": response["responseId"]}

@@ -260,6 +260,17 @@ def test_sessions_have_a_day_of_rest_between_them() -> None:
         assert all((b - a).days >= 2 for a, b in pairwise(dates))
 
 
+def test_limits_in_the_goals_own_words_hold_in_the_plan() -> None:
+    goal = Goal("Run a 10K by June, 2 hours a week, no time on Sundays and not on Thursdays")
+    assert goal.clarified.clarified_goal == (
+        "Run a 10K by 30 June 2027: 10 km in one go. 2 hours a week. No time on Thu and Sun."
+    )
+    assert goal.resolution().title == "Run a 10K by 30 June 2027"
+    for week in goal.plan().weeks:
+        assert sum(task.minutes for task in week.tasks) <= 120
+        assert not {"Thu", "Sun"} & {task.day for task in week.tasks}
+
+
 def test_hours_in_the_goals_own_words_are_heard() -> None:
     goal = Goal("Hold a 20 minute conversation in Spanish by June, 4 hours a week")
     assert goal.resolution().title == "Hold a 20 minute conversation in Spanish by 30 June 2027"

@@ -58,10 +58,8 @@ class Words:
         return found
 
     def fill(self, text: Text, place: Place) -> list[str]:
-        """The text with its braces filled; of alternatives the first that can be, or none.
-
-        A brace that stands for a list makes one text for each of the list's items.
-        """
+        """The text with its braces filled, once for each item of a brace that stands for a list;
+        of alternatives the first that can be filled. Empty when none can."""
         if isinstance(text, list):
             return next((found for each in text if (found := self.fill(each, place))), [])
         words = {name: self._word(name, place) for name in _BRACES.findall(str(text))}
@@ -106,6 +104,7 @@ class Words:
             "goal": read.goal,
             "Goal": read.goal[:1].upper() + read.goal[1:],
             "said": read.said,
+            "limits": read.limits,
             "date_said": read.date_said if read.gone or read.deadline else None,
             "start": self.schedule.level(0),
             "span": str(read.span),
@@ -113,10 +112,7 @@ class Words:
         }
 
     def _conditions(self) -> dict[str, str | None]:
-        """The words that stand for nothing: a text that holds one is said only where it is true.
-
-        They are all that is true or false of the request, and three more.
-        """
+        """All that is true or false of a request: words that stand for nothing where they hold."""
         amount = self.read.amount
         holds = {name: value for name, value in vars(self.read).items() if isinstance(value, bool)}
         holds |= {"one_go": self.schedule.one_go, "long": self.read.weeks > 4}
