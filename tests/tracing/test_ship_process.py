@@ -119,7 +119,7 @@ async def test_lives_through_a_lost_postgresql(
         admin = await asyncpg.connect(postgres_url)
         ended = await admin.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'rein shipper%' OR application_name LIKE 'rein listening%'"
+            " WHERE application_name LIKE 'rein %'"
         )
         await admin.close()
         assert ended >= 2  # those of its pool, and the one that listens
