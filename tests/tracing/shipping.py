@@ -1,4 +1,4 @@
-"""A shipper at work, and something for it to ship."""
+"""Helpers of the shipper's tests: a running shipper, a trace for it to ship, and waiting."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff
 async def shipping(
     pool: Pool, opik_client: OpikClient, options: ShipperOptions = QUICK
 ) -> AsyncIterator[Shipper]:
-    """A shipper at work."""
+    """A shipper that runs while the block does."""
     shipper = Shipper(pool, opik_client, options)
     task = asyncio.create_task(shipper.run())
     try:
@@ -92,7 +92,7 @@ async def become(pool: Pool, query: str) -> None:
 
 
 async def waiting(pool: Pool) -> None:
-    """Until somebody waits for a lock."""
+    """Wait until some connection waits for a lock."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with pool.acquire() as conn, asyncio.timeout(10):
         while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
@@ -100,7 +100,7 @@ async def waiting(pool: Pool) -> None:
 
 
 class WatchedClient(OpikClient):
-    """Remembers of every write of traces which ends it carried."""
+    """A client that remembers, for every write of traces, the traces whose end it carried."""
 
     def __init__(self, address: OpikAddress) -> None:
         super().__init__(address)
@@ -116,7 +116,7 @@ class WatchedClient(OpikClient):
         return await super()._request(method, path, body)
 
     async def rule_triggers(self, opik: OpikControl, trace_id: UUID) -> int:
-        """How often Opik's online rules judged a trace: at every end that reached its store."""
+        """How often Opik's online rules judged a trace: once for every end that it stored."""
         seen = (await opik.http.get("/control/requests")).json()["recent"]
         writes = [
             each for each in seen if re.search(r"/traces/(batch|[0-9a-f-]{36})$", each["path"])

@@ -1,4 +1,4 @@
-"""The shipper as a process: started, stopped, killed, asked."""
+"""The shipper as a process: it is started, stopped, killed, and asked for its status."""
 
 import asyncio
 import sys
