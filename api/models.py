@@ -6,8 +6,16 @@ from pydantic import BaseModel, Field, field_serializer
 
 from api.links import RunLinks
 from domain.feedback import Feedback
-from domain.goals import Plan, Resolution
-from domain.results import GoalReport, GoalSummary
+from domain.plans import Plan
+from domain.resolutions import Resolution
+from domain.results import GoalReport, GoalSummary, RunReport, RunSummary
+
+
+class Run(RunReport):
+    """A run of any kind; `links.result` leads to all that came of it."""
+
+    notice: str | None = Field(description="What one must know of this installation, if anything")
+    links: RunLinks
 
 
 class GoalRun(GoalReport):
@@ -15,6 +23,19 @@ class GoalRun(GoalReport):
 
     notice: str | None = Field(description="What one must know of this installation, if anything")
     links: RunLinks
+
+
+class RunItem(RunSummary):
+    """A run in a list; `link` leads to all of it."""
+
+    link: str
+
+
+class RunPage(BaseModel):
+    """Newest first. `next_cursor` is null on the last page."""
+
+    items: list[RunItem]
+    next_cursor: str | None
 
 
 class GoalItem(GoalSummary):

@@ -6,7 +6,10 @@ from uuid import UUID, uuid4
 import asyncpg
 from pydantic import BaseModel
 
-from domain.goals import ClarifiedGoalDraft, EvaluationDraft, PlanDraft, ResolutionDraft
+from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
+from domain.resolutions import ResolutionDraft
 from llm.gemini import Gemini, ModelCall
 from llm.parsing import read
 from prompts.library import Prompt, files, parse, render

@@ -4,8 +4,8 @@ from asyncpg import ForeignKeyViolationError, Record
 
 from db.pool import Connection
 from domain.errors import NotFound
+from domain.ledger import PaidCall, Reservation, Settlement
 from domain.runs import Usage
-from domain.spend import PaidCall, Reservation, Settlement
 
 
 async def reserve_call(conn: Connection, reservation: Reservation) -> PaidCall | None:

@@ -16,7 +16,7 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 
-from workflows.monitoring import ReconcileWorkflow
+from workflows.reconcile import ReconcileWorkflow
 
 
 def _schedules(task_queue: str) -> dict[str, Schedule]:

@@ -121,5 +121,5 @@ async def make_worker(way: str) -> Worker:
     """With a pool where it is needed; call `export_spans` before for the OpenTelemetry ways."""
     pool: Pool | None = None
     if way == REIN:
-        pool = await connect_database(os.environ["DATABASE_URL"], size=4)
+        pool = await connect_database(os.environ["DATABASE_URL"], size=4, role="rein_operations")
     return Worker(way, pool)

@@ -8,19 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from domain.goals import (
-    WEEKDAYS,
-    ClarifiedGoalDraft,
-    EvaluationDraft,
-    GoalSubmission,
-    PlanDraft,
-    dated_plan,
-    day_in_week,
-    overall_score,
-    plan_weeks,
-    quality_status,
-    wrong_weeks,
-)
+from domain.evaluations import EvaluationDraft, overall_score, quality_status
+from domain.goals import ClarifiedGoalDraft, GoalSubmission
+from domain.plans import WEEKDAYS, PlanDraft, dated_plan, day_in_week, plan_weeks, wrong_weeks
 
 PLAN_ID = UUID("018f0000-0000-7000-8000-000000000001")
 RESOLUTION_ID = UUID("018f0000-0000-7000-8000-000000000002")

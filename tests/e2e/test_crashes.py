@@ -74,7 +74,7 @@ async def test_cancelling_works_at_every_stage(
     await gemini.close_gate(stage)
     trace_id = await backend.submit(GOAL)
     await gemini.wait_waiting(stage)
-    answer = await backend.http.post(f"/api/goals/{trace_id}/cancel")
+    answer = await backend.http.post(f"/api/runs/{trace_id}/cancel")
     assert answer.status_code == 202, answer.text
     run = await backend.finished(trace_id)
     assert run["status"] == "cancelled"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from devstack.controls import GeminiControl
-from domain.goals import ClarifiedGoalDraft, PlanDraft
+from domain.goals import ClarifiedGoalDraft
+from domain.plans import PlanDraft
 from llm.errors import ModelError
 from llm.gemini import Gemini, ModelCall, response_schema
 from llm.parsing import read

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.goals import EvaluationDraft, PlanDraft
+from domain.evaluations import EvaluationDraft
+from domain.plans import PlanDraft
 from domain.runs import Usage
 from llm.errors import ModelError
 from llm.gemini import Answer

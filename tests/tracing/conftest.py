@@ -109,7 +109,7 @@ def _line(row: dict[str, Any]) -> str:
 
 @pytest.fixture
 async def pool(postgres_url: str) -> AsyncIterator[Pool]:
-    async with database.connect(postgres_url, size=10) as made:
+    async with database.connect(postgres_url, size=10, role="rein_operations") as made:
         yield made
 
 

@@ -173,7 +173,7 @@ def sample_worker(client: Client, pool: Pool, queue: str, **options: Any) -> Wor
 async def main() -> None:
     """Work until killed."""
     address, url, queue = sys.argv[1:]
-    async with database.connect(url, size=4) as pool:
+    async with database.connect(url, size=4, role="rein_operations") as pool:
         await sample_worker(await connected(address), pool, queue).run()
 
 

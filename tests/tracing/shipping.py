@@ -1,21 +1,18 @@
 """Helpers of the shipper's tests: a running shipper, a trace for it to ship, and waiting."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json
-
 from db.pool import Pool
 from devstack.controls import OpikControl
 from tracing import RunEnd, Score, TraceContext, close_trace, new_trace_id, open_trace, put_scores
 from tracing.ids import uuid7
 from tracing.outbox import Row, write
-from tracing.ship.client import Answer, OpikAddress, OpikClient
+from tracing.ship.client import OpikClient
 from tracing.ship.shipper import Shipper, ShipperOptions
 
 QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff_s=0.1, poll_s=0.05)
@@ -95,36 +92,8 @@ async def waiting(pool: Pool) -> None:
     """Wait until some connection waits for a lock."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with pool.acquire() as conn, asyncio.timeout(10):
+        # What others wait for is hidden from the role of operations.
+        await conn.execute("SET ROLE NONE")
         while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
             await asyncio.sleep(0.02)
-
-
-class WatchedClient(OpikClient):
-    """A client that remembers, for every write of traces, the traces whose end it carried."""
-
-    def __init__(self, address: OpikAddress) -> None:
-        super().__init__(address)
-        self.ends: list[set[str]] = []
-
-    async def _request(self, method: str, path: str, body: bytes) -> Answer:
-        if path == "v1/private/traces/batch":
-            traces = from_json(body)["traces"]
-            self.ends.append({trace["id"] for trace in traces if "end_time" in trace})
-        elif method == "PATCH" and path.startswith("v1/private/traces/"):
-            trace_id = path.removeprefix("v1/private/traces/")
-            self.ends.append({trace_id} if "end_time" in from_json(body) else set())
-        return await super()._request(method, path, body)
-
-    async def rule_triggers(self, opik: OpikControl, trace_id: UUID) -> int:
-        """How often Opik's online rules judged a trace: once for every end that it stored."""
-        seen = (await opik.http.get("/control/requests")).json()["recent"]
-        writes = [
-            each for each in seen if re.search(r"/traces/(batch|[0-9a-f-]{36})$", each["path"])
-        ]
-        stored = [
-            each["fault"] == "cut" or (each["status"] == 204 and each["fault"] != "lose")
-            for each in writes
-            if each["method"] != "GET"
-        ]
-        pairs = zip(self.ends, stored, strict=True)
-        return sum(was_stored and str(trace_id) in ends for ends, was_stored in pairs)
+        await conn.execute("SET ROLE rein_operations")

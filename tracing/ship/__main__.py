@@ -86,7 +86,9 @@ async def main() -> int:
     todo.add_argument("--dead", action="store_true", help="send again what was set aside")
     asked = parser.parse_args()
     settings = read_settings()
-    async with database.connect(settings.database_url, size=4, name="rein shipper") as pool:
+    async with database.connect(
+        settings.database_url, size=4, role="rein_operations", name="rein shipper"
+    ) as pool:
         if asked.status:
             return await status(pool)
         if asked.resend or asked.dead:

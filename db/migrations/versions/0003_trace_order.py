@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 COLUMNS = {
     # Temporal's attempt that wrote the span; a lower attempt never replaces a higher one's row.
