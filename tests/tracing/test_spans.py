@@ -43,18 +43,18 @@ class Stage:
         return StageTrace("generation_stage", self.context, told, {"a": 1}, None)
 
     async def opened(self) -> "Stage":
-        """With its trace."""
+        """Open the trace, and return the stage."""
         async with self.pool.acquire() as conn:
             await open_trace(conn, self.context, name="t", started_at=NOW)
         return self
 
     async def rows(self) -> Rows:
-        """Everything stored."""
+        """The stored rows of the trace."""
         runner = Runner(client=None, pool=self.pool, url="")  # type: ignore[arg-type]
         return await runner.rows(str(self.context.trace_id))
 
     async def tree(self) -> str:
-        """Everything stored, as a tree."""
+        """The stored rows as an indented tree."""
         return dump(await self.rows())
 
 
