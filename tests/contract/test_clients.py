@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.controls import GeminiControl
 from devstack.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -58,30 +59,43 @@ def check(said: str) -> None:
     assert [line for line in told if line.startswith("refused")] == REFUSALS
 
 
-async def test_python(stack: Stack, tmp_path: Path) -> None:
+@pytest.fixture
+async def callers_stack(stack: Stack, stack_gemini: GeminiControl) -> Stack:
+    """The stack, where the first goal of a caller is answered; the one it cancels is held."""
+    await stack_gemini.close_gate("preprocess", let_through=1)
+    return stack
+
+
+async def test_python(callers_stack: Stack, tmp_path: Path) -> None:
     program = shutil.copy(PYTHON / "caller.py", tmp_path)
     await run(
         *("openapi-python-client", "generate", "--path", ROOT / "openapi.json"),
         *("--meta", "none", "--output-path", "rein_client", "--fail-on-warning"),
         cwd=tmp_path,
-        stack=stack,
+        stack=callers_stack,
     )
     # Silent about the generated code itself, whose annotations are not strict everywhere.
     mypy = (sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent")
-    await run(*mypy, program, cwd=tmp_path, stack=stack)
-    check(await run(sys.executable, program, cwd=tmp_path, stack=stack))
+    await run(*mypy, program, cwd=tmp_path, stack=callers_stack)
+    check(await run(sys.executable, program, cwd=tmp_path, stack=callers_stack))
 
 
 @pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason=NO_NODE)
-async def test_typescript(stack: Stack, tmp_path: Path) -> None:
+async def test_typescript(callers_stack: Stack, tmp_path: Path) -> None:
     shutil.copytree(TYPESCRIPT, tmp_path, dirs_exist_ok=True, ignore=_generated)
     shutil.copy(ROOT / "openapi.json", tmp_path)
-    await run("npm", "ci", "--no-audit", "--no-fund", cwd=tmp_path, stack=stack)
+    await run("npm", "ci", "--no-audit", "--no-fund", cwd=tmp_path, stack=callers_stack)
     await run(
-        "npx", "openapi-typescript", "openapi.json", "-o", "rein.d.ts", cwd=tmp_path, stack=stack
+        "npx",
+        "openapi-typescript",
+        "openapi.json",
+        "-o",
+        "rein.d.ts",
+        cwd=tmp_path,
+        stack=callers_stack,
     )
-    await run("npm", "run", "build", cwd=tmp_path, stack=stack)
-    check(await run("node", "caller.js", cwd=tmp_path, stack=stack))
+    await run("npm", "run", "build", cwd=tmp_path, stack=callers_stack)
+    check(await run("node", "caller.js", cwd=tmp_path, stack=callers_stack))
 
 
 def _generated(folder: str, names: list[str]) -> set[str]:
