@@ -40,6 +40,7 @@ function variants(spec, schema) {
 
 function typeOf(spec, schema) {
   const names = variants(spec, schema).map((choice) => {
+    if (choice["x-enumDescriptions"]) return "a code, see below";
     if (choice.enum) return choice.enum.map((value) => JSON.stringify(value)).join(" or ");
     if (choice.const !== undefined) return JSON.stringify(choice.const);
     if (choice.type === "array") return `list of ${typeOf(spec, choice.items || {})}`;
