@@ -11,7 +11,7 @@ from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
 
-# Which kinds there are says workflows/kinds.py, and which stages a kind has: no list stands here.
+# Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
 Stage = str
 

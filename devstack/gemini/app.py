@@ -1,4 +1,4 @@
-"""Gemini's routes: one call for content goes through gate, fault, latency and ledger to its answer."""
+"""Gemini's routes: a call for content goes through gate, fault, latency and ledger."""
 
 import asyncio
 import json
@@ -19,8 +19,6 @@ from devstack.gemini.protocol import JSON_TYPE, Ask, BadRequest, Json, Usage
 from devstack.gemini.schema import stage_of
 from devstack.gemini.state import State
 from devstack.standin import CutConnection, application, read_body, while_connected
-
-GONE = 499
 
 
 def stand_in(state: State) -> Starlette:
@@ -98,7 +96,7 @@ class _Call:
             self.rule = self.state.faults.take(lambda rule: rule.takes(self.stage, seed))
             return await self._answer()
         except ClientDisconnect:
-            self._enter(GONE)
+            self._enter(499)  # as nginx counts a client that left
             raise
         finally:
             self.state.count(self.state.finished, self.stage)

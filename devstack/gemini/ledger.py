@@ -10,7 +10,7 @@ from devstack.gemini.protocol import Ask, Json, Usage
 
 
 class Ledger:
-    """Lines go to the file before the answer leaves, so the file is what the provider would bill."""
+    """Lines are written before the answer leaves: the file is what the provider would bill."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -92,5 +92,8 @@ async def waiting(pool: Pool) -> None:
     """Until somebody waits for a lock."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with pool.acquire() as conn, asyncio.timeout(10):
+        # What others wait for is hidden from the role of operations.
+        await conn.execute("SET ROLE NONE")
         while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
             await asyncio.sleep(0.02)
+        await conn.execute("SET ROLE rein_operations")

@@ -17,8 +17,8 @@ _BRACES = re.compile(r"\{(\w+)\}")
 # What a vague goal does not get before it is revised.
 _HIDDEN = ("due", "target", "times", "hours", "weeks", "for_weeks", "sessions", "most", "half")
 _SMALL = re.compile(
-    r"(?:about|after|again|because|before|could|every|first|from|have|just|more|much|really|should"
-    r"|some|still|than|that|their|them|then|there|these|they|things?|this|very|were|what|when|with)"
+    r"(?:about|after|again|because|before|could|every|first|really|should|still|their|there|these"
+    r"|things?|think|those|would)"
 )
 
 
@@ -118,13 +118,15 @@ class Words:
         return {name: "" if value else None for name, value in holds.items()}
 
     def _of_week(self, week: int, track: int) -> dict[str, Text | None]:
-        schedule, phase, weeks = self.schedule, self.schedule.phase(week), self.read.weeks
-        task = phase["tasks"][track % len(phase["tasks"])]
+        schedule, weeks = self.schedule, self.read.weeks
+        phase, tasks = schedule.phase(week)
+        name, _, focus = phase.partition(": ")
+        what, done_when = tasks[track % len(tasks)]
         return {
-            "phase": phase["name"],
-            "phase_focus": phase["focus"],
-            "task": task["what"],
-            "task_done": task["done_when"],
+            "phase": name,
+            "phase_focus": focus[:1].upper() + focus[1:],
+            "task": what,
+            "task_done": done_when,
             "v": schedule.level(week or weeks),
             "n": schedule.level(week or weeks, bare=True),
             "min": str(schedule.minutes(week)),
@@ -152,7 +154,7 @@ class Words:
     def keywords(self) -> dict[str, list[str]]:
         """Up to three words that most lines hold, each with its lines."""
         lines = lines_of(self._judged)
-        found = [dict.fromkeys(re.findall(r"[^\W\d_]{4,}", line.lower())) for line in lines]
+        found = [dict.fromkeys(re.findall(r"[^\W\d_]{5,}", line.lower())) for line in lines]
         counts = Counter(word for words in found for word in words if not _SMALL.fullmatch(word))
         return {
             word: [line for line, words in zip(lines, found, strict=True) if word in words]
