@@ -15,19 +15,20 @@ from api.accepting import (
     find_replayed,
     start_unless_ended,
 )
-from api.answers import answer_goal, show_goal
+from api.answers import answer_goal, run_answers, show_goal
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
 from api.examples import GOAL_EXAMPLES
 from api.lists import RunQuery, next_page
 from api.models import GoalItem, GoalPage, GoalRun
+from api.problems import ALWAYS, OF_BODIES, declared
 from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
 from domain.errors import InvalidRequest
-from domain.goals import GoalRequest, GoalSubmission
+from domain.goals import GoalContext, GoalRequest, GoalSubmission
 
-router = APIRouter(prefix="/api/goals", tags=["goals"])
+router = APIRouter(prefix="/api/goals", tags=["goals"], responses=ALWAYS)
 
 
 def _no_nul(text: str | None) -> str | None:
@@ -47,7 +48,12 @@ class GoalQuery(RunQuery):
         return super().filters(caller)._replace(text=self.q)
 
 
-@router.post("", status_code=202, dependencies=[JsonOnly])
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[JsonOnly],
+    responses=run_answers(GoalRun) | OF_BODIES | declared(429),
+)
 async def create_goal(
     submission: Annotated[GoalSubmission, Body(openapi_examples=GOAL_EXAMPLES)],
     request: Request,
@@ -83,7 +89,7 @@ async def list_goals(
     return GoalPage(items=items, next_cursor=next_page(found, query.limit))
 
 
-@router.get("/{trace_id}")
+@router.get("/{trace_id}", responses=declared(404))
 async def read_goal(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> GoalRun:
     """A goal and what became of it so far."""
     async with services.transaction(caller) as conn:
@@ -98,16 +104,17 @@ async def _accept(
         replayed = await find_replayed(conn, origin, sent)
         if replayed:
             return replayed
+        context = submission.context or GoalContext()
         # Not before: a repeated request may come after its deadline.
-        _check_deadline(submission)
+        _check_deadline(context)
         request = GoalRequest(
             trace_id=origin.trace_id,
             tenant=caller.tenant,
             user=origin.user,
             about=_about(submission.goal),
             goal=submission.goal,
-            locale=submission.locale,
-            context=submission.context,
+            locale=submission.locale or "en",
+            context=context,
             today=origin.at.date(),
             manifest=await current_manifest(conn, services, "goal_generation"),
         )
@@ -133,8 +140,8 @@ def _about(goal: str) -> str:
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _check_deadline(submission: GoalSubmission) -> None:
-    deadline, today = submission.context.deadline, datetime.now(UTC).date()
+def _check_deadline(context: GoalContext) -> None:
+    deadline, today = context.deadline, datetime.now(UTC).date()
     if deadline is not None and deadline <= today:
         raise InvalidRequest(
             f"body.context.deadline: expected a day after today ({today}), came {deadline}",

@@ -18,7 +18,10 @@ GOAL_MIN, GOAL_MAX = 3, 4000
 class GoalContext(Message):
     """What a person may add to the goal. Everything is optional."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Sent and read back, it is one schema: everything is optional in both directions.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=False
+    )
 
     experience: str | None = Field(
         default=None, max_length=1000, description="What the person can do today"
@@ -54,12 +57,12 @@ class GoalSubmission(BaseModel):
         pattern=r"^[!-~]+$",
         description="The caller's id of the person",
     )
-    locale: str = Field(
-        default="en",
+    locale: str | None = Field(
+        default=None,
         pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}$",
-        description="BCP 47, e.g. en-GB",
+        description="BCP 47, e.g. en-GB; en when it is left out",
     )
-    context: GoalContext = GoalContext()
+    context: GoalContext | None = None
 
     _no_nul = field_validator("goal")(clean)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
 
@@ -14,17 +15,21 @@ from domain.callers import LOCAL_TENANT
 RunKind = str
 Stage = str
 
-RunStatus = Literal[
-    "accepted",
-    "running",
-    "success",
-    "partial",
-    "refused",
-    "failed",
-    "cancelled",
-    "terminated",
-    "timed_out",
-]
+# Aliases that have a name have it in the OpenAPI document too, so generated clients share one type.
+RunStatus = TypeAliasType(
+    "RunStatus",
+    Literal[
+        "accepted",
+        "running",
+        "success",
+        "partial",
+        "refused",
+        "failed",
+        "cancelled",
+        "terminated",
+        "timed_out",
+    ],
+)
 FINAL_STATUSES: frozenset[RunStatus] = frozenset(
     ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
 )
@@ -33,7 +38,8 @@ FINAL_STATUSES: frozenset[RunStatus] = frozenset(
 class Message(BaseModel):
     """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
 
-    model_config = ConfigDict(frozen=True)
+    # What is read back always has all its fields, so a client need not ask whether one is there.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class PromptRef(Message):
@@ -117,9 +123,12 @@ class Usage(Message):
         return self.input_tokens + self.output_tokens + self.thought_tokens
 
 
-RunEventKind = Literal[
-    "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
-]
+RunEventKind = TypeAliasType(
+    "RunEventKind",
+    Literal[
+        "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
+    ],
+)
 
 
 class RunEvent(Message):
