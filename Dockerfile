@@ -11,7 +11,8 @@ FROM python:3.13.9-slim-bookworm
 LABEL org.opencontainers.image.title="rein" \
       org.opencontainers.image.description="A durable AI-coaching backend on Temporal, Opik and Gemini"
 RUN groupadd --gid 10001 rein && useradd --uid 10001 --gid rein --no-create-home rein
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
+    REIN_API_HOST=0.0.0.0 REIN_API_OPERATIONS_HOST=0.0.0.0
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
 COPY alembic.ini client.py logs.py settings.py worker.py ./
@@ -25,5 +26,5 @@ COPY tracing tracing
 COPY workflows workflows
 RUN python -m compileall -q /app
 USER 10001:10001
-EXPOSE 8000
-CMD ["uvicorn", "api.app:app", "--host", "0.0.0.0", "--port", "8000"]
+EXPOSE 8000 8001
+CMD ["python", "-m", "api"]

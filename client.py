@@ -1,12 +1,46 @@
-"""connect(): the one way to reach Temporal."""
+"""The one way to reach Temporal, and the one way a run of any kind is started."""
+
+from datetime import timedelta
+from typing import NamedTuple, Self
 
 from temporalio.client import Client
+from temporalio.common import (
+    Priority,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import Runtime
 
+from domain.runs import RunRequest, run_path, workflow_id
 from settings import Settings
-from tracing.plugin import TracingPlugin
+from tracing import TraceContext, TracingPlugin, attach
+from workflows.kinds import KINDS
+from workflows.options import KIND, MODEL, PROMPTS, STATUS, TENANT, TRACE, USER
+
+INTERACTIVE = Priority(priority_key=1)
+
+# Metadata of traces that never holds a person's words, so it reaches Opik in every text mode.
+PLAIN_METADATA = (
+    "accepted_at",
+    "locale",
+    "manifest",
+    "model_version",
+    "notice",
+    "prompt",
+    "prompt_sha256",
+    "quality_status",
+    "rerun",
+    "tenant",
+    "run_url",
+    "user_id",
+    "workflow_id",
+    "workflow_url",
+)
 
 
 async def connect(
@@ -29,8 +63,88 @@ async def connect(
                 untraced=("ReconcileWorkflow",),
                 text=settings.trace_text,
                 text_key=settings.pseudonym_key.get_secret_value(),
+                plain_metadata=PLAIN_METADATA,
             )
         ],
         runtime=runtime,
         lazy=lazy,
+    )
+
+
+class StartOptions(NamedTuple):
+    """Where runs are started: the same for every run of an installation."""
+
+    task_queue: str
+    project: str
+    environment: str
+    public_url: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            task_queue=settings.task_queue,
+            project=settings.opik_project,
+            environment=settings.environment,
+            public_url=settings.public_url.rstrip("/"),
+        )
+
+
+async def start_run(client: Client, request: RunRequest, options: StartOptions) -> None:
+    """Start the workflow of the run that `request` describes; starting it again changes nothing.
+
+    The API does it at once, the reconciler when that did not happen. Raises RPCError when Temporal
+    cannot be reached.
+    """
+    trace_url = f"{options.public_url}{run_path(request.trace_id)}/trace"
+    context = TraceContext(
+        trace_id=request.trace_id, project=options.project, environment=options.environment
+    )
+    try:
+        with attach(context):
+            await client.start_workflow(
+                KINDS[request.kind].run,
+                request,
+                id=workflow_id(request.kind, request.trace_id),
+                task_queue=options.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                # A task handed to a worker that died is given to another one after this.
+                task_timeout=timedelta(seconds=2),
+                rpc_timeout=timedelta(seconds=3),
+                search_attributes=_search_attributes(request),
+                memo={
+                    "trace_id": str(request.trace_id),
+                    "trace_url": trace_url,
+                    "manifest": request.manifest,
+                },
+                static_summary=f"{request.about} · {request.user}",
+                static_details=_details(request, trace_url),
+                priority=INTERACTIVE,
+            )
+    except WorkflowAlreadyStartedError:
+        return  # it ran to its end before: the row knows how
+
+
+def _search_attributes(request: RunRequest) -> TypedSearchAttributes:
+    prompts = [f"{stage}:v{ref.version}" for stage, ref in request.manifest.prompts.items()]
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(KIND, request.kind),
+            SearchAttributePair(TENANT, request.tenant),
+            SearchAttributePair(USER, request.user),
+            SearchAttributePair(STATUS, "running"),
+            SearchAttributePair(MODEL, request.manifest.model),
+            SearchAttributePair(PROMPTS, prompts),
+            SearchAttributePair(TRACE, str(request.trace_id)),
+        ]
+    )
+
+
+def _details(request: RunRequest, trace_url: str) -> str:
+    rerun = request.rerun
+    again = f"\n- Repeats {rerun.source_trace_id} from {rerun.from_stage}" if rerun else ""
+    return (
+        f"- About: {request.about}\n"
+        f"- For: `{request.user}` of `{request.tenant}`\n"
+        f"- Trace: [{request.trace_id}]({trace_url}){again}\n"
     )

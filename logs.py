@@ -47,15 +47,6 @@ def configure(form: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    _adopt_uvicorn()
     # A line per request to Gemini and Opik says nothing that a span does not.
     for chatty in ("httpx", "httpx2", "google_genai"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _adopt_uvicorn() -> None:
-    for name in ("uvicorn", "uvicorn.error"):
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
-    # Addresses hold what people search for; `/metrics` counts the requests.
-    logging.getLogger("uvicorn.access").disabled = True

@@ -1,9 +1,13 @@
 """The only reader of the environment: one frozen, typed Settings, for the process roots alone."""
 
+import ipaddress
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Everybody can read it here, so it may key nothing but what stays on one machine.
+PUBLIC_KEY = SecretStr("rein-local")
 
 
 class Settings(BaseSettings):
@@ -101,12 +105,40 @@ class Settings(BaseSettings):
 
     # Rein itself
     environment: str = Field(
-        default="local", validation_alias="REIN_ENVIRONMENT", description="Stands on every trace"
+        default="local",
+        pattern=r"^[A-Za-z0-9._-]{1,40}$",
+        validation_alias="REIN_ENVIRONMENT",
+        description="Stands on every trace and in every API key",
     )
     public_url: str = Field(
         default="http://127.0.0.1:8000",
+        pattern=r"^https?://[^/\s]+",
         validation_alias="REIN_PUBLIC_URL",
-        description="For links back to this API",
+        description="The API as callers see it: for links, and the only host that is served",
+    )
+    api_host: str = Field(
+        default="127.0.0.1",
+        validation_alias="REIN_API_HOST",
+        description="Where the API listens for callers",
+    )
+    api_port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        validation_alias="REIN_API_PORT",
+        description="Its port for callers",
+    )
+    api_operations_host: str = Field(
+        default="127.0.0.1",
+        validation_alias="REIN_API_OPERATIONS_HOST",
+        description="Where it serves /readyz and /metrics, which are not for callers",
+    )
+    api_operations_port: int = Field(
+        default=8001,
+        ge=0,
+        le=65535,
+        validation_alias="REIN_API_OPERATIONS_PORT",
+        description="The port of /readyz and /metrics",
     )
     notice: str = Field(
         default="",
@@ -114,9 +146,19 @@ class Settings(BaseSettings):
         description="A sentence shown on every page and trace, e.g. of a stand-in",
     )
     pseudonym_key: SecretStr = Field(
-        default=SecretStr("rein-local"),
+        default=PUBLIC_KEY,
         validation_alias="REIN_PSEUDONYM_KEY",
         description="Keys the pseudonyms of users in Temporal and Opik; set your own, keep it",
+    )
+    auth: Literal["keys", "off"] = Field(
+        default="keys",
+        validation_alias="REIN_AUTH",
+        description="`off` lets everybody in: on this machine alone, in the environment `local`",
+    )
+    key_pepper: SecretStr = Field(
+        default=PUBLIC_KEY,
+        validation_alias="REIN_KEY_PEPPER",
+        description="Keys what is stored of API keys; set your own, keep it: no key outlives it",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
@@ -144,3 +186,37 @@ def read_settings() -> Settings:
         # Without the value: it may be a secret.
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SystemExit("settings: " + "; ".join(wrong)) from None
+
+
+def read_pepper(settings: Settings) -> SecretStr:
+    """The pepper of API keys; the one in the source code ends any process that is not local."""
+    if settings.environment != "local" and settings.key_pepper == PUBLIC_KEY:
+        raise SystemExit(
+            "settings: REIN_KEY_PEPPER is not set, and its default is public: set a long random "
+            f"text in the environment {settings.environment!r}, and keep it"
+        )
+    return settings.key_pepper
+
+
+def auth_mode(settings: Settings, host: str) -> Literal["keys", "off"]:
+    """How the API that listens on `host` knows its callers. A risky answer ends the process."""
+    if settings.auth == "keys":
+        read_pepper(settings)
+    elif settings.environment != "local":
+        raise SystemExit(
+            "settings: REIN_AUTH=off is obeyed in the environment 'local' alone, "
+            f"and this is {settings.environment!r}: make API keys with `python -m api.keys`"
+        )
+    elif not _is_loopback(host):
+        raise SystemExit(
+            "settings: REIN_AUTH=off is obeyed on this machine's own addresses alone, "
+            f"and the API is to listen on {host!r}: listen on 127.0.0.1, or use API keys"
+        )
+    return settings.auth
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

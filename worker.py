@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -22,20 +21,17 @@ from activities.reconcile import ReconcileActivities
 from activities.reruns import RerunActivities
 from activities.runs import RunActivities
 from activities.stage import StageRunner
-from client import connect
-from db import pool as database
-from db.pool import Pool, acquire
+from client import StartOptions, connect, start_run
+from db.pool import Pool, Pools, acquire
 from db.prompts import insert_prompt_version
-from domain.goals import GoalRequest
+from db.runs import StoredRequest
 from llm.gemini import Gemini
 from prompts.library import Prompt, files, parse
 from settings import Settings, read_settings
-from tracing.context import TraceContext, attach
-from workflows.goals import GoalGenerationWorkflow
+from workflows.kinds import KINDS
 from workflows.options import SEARCH_ATTRIBUTES
 from workflows.reconcile import ReconcileWorkflow
 from workflows.schedules import upsert_schedules
-from workflows.starting import start_goal_generation
 
 log = structlog.get_logger()
 
@@ -89,26 +85,35 @@ async def register_search_attributes(client: Client) -> None:
 
 
 def make_worker(
-    client: Client, pool: Pool, gemini: Gemini, repair: Prompt, settings: Settings
+    client: Client, pools: Pools, gemini: Gemini, repair: Prompt, settings: Settings
 ) -> Worker:
     """Everything that Rein runs, wired."""
-    stages = StageRunner(pool, gemini, repair=repair, timeout_s=settings.model_timeout_s)
+    stages = StageRunner(
+        pools.application, gemini, repair=repair, timeout_s=settings.model_timeout_s
+    )
     goals = GoalActivities(stages)
-    monitoring = ReconcileActivities(
-        pool, client, project=settings.opik_project, start=_starter(client, settings)
+    finish = {name: kind.finish for name, kind in KINDS.items()}
+    options = StartOptions.of(settings)
+
+    async def start(stored: StoredRequest) -> None:
+        request = KINDS[stored.kind].request.model_validate(stored.body)
+        await start_run(client, request, options)
+
+    reconcile = ReconcileActivities(
+        pools.operations, client, project=settings.opik_project, start=start, finish=finish
     )
     return Worker(
         client,
         task_queue=settings.task_queue,
-        workflows=[GoalGenerationWorkflow, ReconcileWorkflow],
+        workflows=[*(kind.workflow for kind in KINDS.values()), ReconcileWorkflow],
         activities=[
             goals.preprocess,
             goals.generate,
             goals.evaluate,
             goals.plan,
-            RerunActivities(pool).take_over,
-            RunActivities(pool).complete,
-            monitoring.reconcile,
+            RerunActivities(pools.application).take_over,
+            RunActivities(pools.operations, finish).complete,
+            reconcile.reconcile,
         ],
         # The sandbox imports every workflow module again for each run: a third of the worker's
         # time. workflows/ruff.toml bans what it would catch, the replay tests find the rest.
@@ -123,24 +128,6 @@ def make_worker(
     )
 
 
-def _starter(client: Client, settings: Settings) -> Callable[[GoalRequest], Awaitable[None]]:
-    async def start(request: GoalRequest) -> None:
-        context = TraceContext(
-            trace_id=request.trace_id,
-            project=settings.opik_project,
-            environment=settings.environment,
-        )
-        with attach(context):
-            await start_goal_generation(
-                client,
-                request,
-                task_queue=settings.task_queue,
-                trace_url=f"{settings.public_url}/api/traces/{request.trace_id}",
-            )
-
-    return start
-
-
 async def main() -> None:
     """Wire, run, stop."""
     settings = read_settings()
@@ -152,11 +139,13 @@ async def main() -> None:
     gemini = Gemini(
         api_key=settings.gemini_api_key.get_secret_value(), base_url=settings.gemini_base_url
     )
-    async with await database.connect(settings.database_url, size=settings.database_pool) as pool:
-        repair = await register_prompts(pool)
+    async with Pools.connected(
+        settings.database_url, size=settings.database_pool, name="rein worker"
+    ) as pools:
+        repair = await register_prompts(pools.operations)
         await register_search_attributes(client)
         await upsert_schedules(client, settings.task_queue)
-        async with make_worker(client, pool, gemini, repair, settings):
+        async with make_worker(client, pools, gemini, repair, settings):
             log.info("worker_started", task_queue=settings.task_queue, model=settings.model)
             await stopped.wait()
             log.info("worker_stopping", grace_s=GRACE.total_seconds())

@@ -1,18 +1,21 @@
-"""The four stages of a goal."""
+"""The four stages of a goal, and what is a goal's own when its run ends."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from pydantic import BaseModel
 from temporalio import activity
 
-from activities.stage import StageRunner
-from activities.task import Task
+from activities.runs import Ending
+from activities.stage import StageRunner, StageSpec
 from db.goals import (
+    insert_clarified_goal,
     insert_evaluation,
     insert_plan,
     insert_resolution,
-    update_clarified_goal,
+    select_evaluation,
+    select_last_evaluation,
 )
 from db.pool import Connection
 from domain.evaluations import Evaluation, EvaluationDraft, overall_score, quality_status
@@ -22,12 +25,168 @@ from domain.goals import (
     EvaluateRequest,
     GenerateRequest,
     GoalContext,
+    GoalOutcome,
     PlanRequest,
     PreprocessRequest,
 )
 from domain.plans import Plan, PlanDraft, PlanRef, dated_plan, plan_weeks, wrong_weeks
 from domain.resolutions import Resolution, ResolutionDraft
 from domain.runs import part_id
+from tracing import RunEnd, Score
+
+
+async def _store_goal(
+    conn: Connection, request: PreprocessRequest, draft: ClarifiedGoalDraft
+) -> ClarifiedGoal:
+    goal = ClarifiedGoal(**draft.model_dump(), trace_id=request.run.trace_id)
+    return await insert_clarified_goal(conn, goal)
+
+
+async def _store_resolution(
+    conn: Connection, request: GenerateRequest, draft: ResolutionDraft
+) -> Resolution:
+    trace_id = request.run.trace_id
+    resolution = Resolution(
+        **draft.model_dump(),
+        resolution_id=part_id(trace_id, "resolution", request.draft),
+        draft=request.draft,
+    )
+    return await insert_resolution(conn, trace_id, resolution)
+
+
+async def _store_evaluation(
+    conn: Connection, request: EvaluateRequest, draft: EvaluationDraft
+) -> Evaluation:
+    trace_id, resolution_id = request.run.trace_id, request.resolution.resolution_id
+    overall = overall_score(draft)
+    evaluation = Evaluation(
+        **draft.model_dump(),
+        evaluation_id=part_id(trace_id, "evaluation", resolution_id),
+        resolution_id=resolution_id,
+        overall=overall,
+        status=quality_status(overall),
+    )
+    return await insert_evaluation(conn, trace_id, evaluation)
+
+
+async def _store_plan(conn: Connection, request: PlanRequest, draft: PlanDraft) -> Plan:
+    trace_id, resolution_id = request.run.trace_id, request.resolution.resolution_id
+    plan = dated_plan(
+        draft,
+        plan_id=part_id(trace_id, "plan", resolution_id),
+        resolution_id=resolution_id,
+        starts_on=request.today,
+    )
+    return await insert_plan(conn, trace_id, plan)
+
+
+def _render_goal(request: PreprocessRequest) -> dict[str, str]:
+    return {
+        "goal": request.goal,
+        "locale": request.locale,
+        "context": _context(request.context),
+        "today": request.today.isoformat(),
+    }
+
+
+def _render_resolution(request: GenerateRequest) -> dict[str, str]:
+    return {
+        "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
+        "locale": request.locale,
+        "context": _context(request.context),
+        "today": request.today.isoformat(),
+        "weeks": str(_weeks(request.goal, request.context, request.today)),
+        "revision": _revision(request),
+    }
+
+
+def _render_evaluation(request: EvaluateRequest) -> dict[str, str]:
+    return {"resolution": _json(request.resolution, ResolutionDraft), "locale": request.locale}
+
+
+def _render_plan(request: PlanRequest) -> dict[str, str]:
+    return {
+        "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
+        "resolution": _json(request.resolution, ResolutionDraft),
+        "locale": request.locale,
+        "context": _context(request.context),
+        "today": request.today.isoformat(),
+        "weeks": str(_weeks(request.goal, request.context, request.today)),
+    }
+
+
+def _describe_goal(goal: ClarifiedGoal) -> tuple[str, dict[str, Any]]:
+    if goal.verdict != "goal":
+        return f"Refused: {goal.refusal_reason}", {"verdict": goal.verdict}
+    return goal.clarified_goal, {"category": goal.category}
+
+
+def _describe_resolution(resolution: Resolution) -> tuple[str, dict[str, Any]]:
+    return resolution.title, {"resolution_id": resolution.resolution_id, "draft": resolution.draft}
+
+
+def _describe_evaluation(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
+    scores = {name: dimension.score for name, dimension in evaluation.scores().items()}
+    message = f"{evaluation.overall}/10 {evaluation.status}"
+    return message, {"overall": evaluation.overall, **scores}
+
+
+def _describe_plan(plan: Plan) -> tuple[str, dict[str, Any]]:
+    tasks = sum(len(week.tasks) for week in plan.weeks)
+    message = f"{len(plan.weeks)} weeks, {tasks} tasks, until {plan.ends_on}"
+    return message, {"plan_id": plan.plan_id, "weeks": len(plan.weeks), "tasks": tasks}
+
+
+def _validate_plan(request: PlanRequest, draft: PlanDraft) -> str | None:
+    return wrong_weeks(draft, _weeks(request.goal, request.context, request.today))
+
+
+PREPROCESS = StageSpec(
+    name="preprocess",
+    span="preprocessing_stage",
+    call="llm_call_preprocess",
+    doing="Clarifying the goal",
+    summary="Clarify the goal",
+    schema=ClarifiedGoalDraft,
+    render=_render_goal,
+    store=_store_goal,
+    describe=_describe_goal,
+)
+GENERATE = StageSpec(
+    name="generate",
+    span="generation_stage",
+    call="llm_call_generation",
+    doing="Writing the resolution",
+    summary="Write the resolution",
+    schema=ResolutionDraft,
+    render=_render_resolution,
+    store=_store_resolution,
+    describe=_describe_resolution,
+)
+REVISE = replace(GENERATE, doing="Revising the resolution", summary="Revise the resolution")
+EVALUATE = StageSpec(
+    name="evaluate",
+    span="evaluation_stage",
+    call="llm_call_evaluation",
+    doing="Scoring the resolution",
+    summary="Score the resolution",
+    schema=EvaluationDraft,
+    render=_render_evaluation,
+    store=_store_evaluation,
+    describe=_describe_evaluation,
+)
+PLAN = StageSpec(
+    name="plan",
+    span="planning_stage",
+    call="llm_call_planning",
+    doing="Planning the weeks",
+    summary="Plan the weeks",
+    schema=PlanDraft,
+    render=_render_plan,
+    store=_store_plan,
+    describe=_describe_plan,
+    validate=_validate_plan,
+)
 
 
 class GoalActivities:
@@ -39,142 +198,50 @@ class GoalActivities:
     @activity.defn
     async def preprocess(self, request: PreprocessRequest) -> ClarifiedGoal:
         """Clarify a raw goal, or refuse it."""
-        trace_id = request.run.trace_id
-
-        async def keep(conn: Connection, draft: ClarifiedGoalDraft) -> ClarifiedGoal:
-            goal = ClarifiedGoal(**draft.model_dump(), trace_id=trace_id)
-            return await update_clarified_goal(conn, goal)
-
-        return await self._stages.run(
-            Task(
-                stage="preprocess",
-                span="preprocessing_stage",
-                call="llm_call_preprocess",
-                doing="Clarifying the goal",
-                schema=ClarifiedGoalDraft,
-                run=request.run,
-                prompt=request.prompt,
-                data={
-                    "goal": request.goal,
-                    "locale": request.locale,
-                    "context": _context(request.context),
-                    "today": request.today.isoformat(),
-                },
-                input=_input(request),
-                keep=keep,
-                said=_said_of_goal,
-            )
-        )
+        return await self._stages.run(PREPROCESS, request)
 
     @activity.defn
     async def generate(self, request: GenerateRequest) -> Resolution:
         """Write a resolution, or write it again with the evaluator's suggestions."""
-        trace_id = request.run.trace_id
-        resolution_id = part_id(trace_id, "resolution", request.draft)
-
-        async def keep(conn: Connection, draft: ResolutionDraft) -> Resolution:
-            resolution = Resolution(
-                **draft.model_dump(), resolution_id=resolution_id, draft=request.draft
-            )
-            return await insert_resolution(conn, trace_id, resolution)
-
-        return await self._stages.run(
-            Task(
-                stage="generate",
-                span="generation_stage",
-                call="llm_call_generation",
-                doing="Writing the resolution" if request.draft == 1 else "Revising the resolution",
-                schema=ResolutionDraft,
-                run=request.run,
-                prompt=request.prompt,
-                data={
-                    "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
-                    "locale": request.locale,
-                    "context": _context(request.context),
-                    "today": request.today.isoformat(),
-                    "weeks": str(_weeks(request.goal, request.context, request.today)),
-                    "revision": _revision(request),
-                },
-                input=_input(request),
-                keep=keep,
-                said=_said_of_resolution,
-            )
-        )
+        return await self._stages.run(REVISE if request.rejected else GENERATE, request)
 
     @activity.defn
     async def evaluate(self, request: EvaluateRequest) -> Evaluation:
         """Score a resolution on four dimensions; the overall score is Rein's own arithmetic."""
-        trace_id, resolution_id = request.run.trace_id, request.resolution.resolution_id
-
-        async def keep(conn: Connection, draft: EvaluationDraft) -> Evaluation:
-            overall = overall_score(draft)
-            evaluation = Evaluation(
-                **draft.model_dump(),
-                evaluation_id=part_id(trace_id, "evaluation", resolution_id),
-                resolution_id=resolution_id,
-                overall=overall,
-                status=quality_status(overall),
-            )
-            return await insert_evaluation(conn, trace_id, evaluation)
-
-        return await self._stages.run(
-            Task(
-                stage="evaluate",
-                span="evaluation_stage",
-                call="llm_call_evaluation",
-                doing="Scoring the resolution",
-                schema=EvaluationDraft,
-                run=request.run,
-                prompt=request.prompt,
-                data={
-                    "resolution": _json(request.resolution, ResolutionDraft),
-                    "locale": request.locale,
-                },
-                input=_input(request),
-                keep=keep,
-                said=_said_of_evaluation,
-            )
-        )
+        return await self._stages.run(EVALUATE, request)
 
     @activity.defn
     async def plan(self, request: PlanRequest) -> PlanRef:
         """Plan the weeks; the dates are Rein's own arithmetic."""
-        trace_id, resolution_id = request.run.trace_id, request.resolution.resolution_id
-        weeks = _weeks(request.goal, request.context, request.today)
+        return (await self._stages.run(PLAN, request)).ref()
 
-        async def keep(conn: Connection, draft: PlanDraft) -> Plan:
-            plan = dated_plan(
-                draft,
-                plan_id=part_id(trace_id, "plan", resolution_id),
-                resolution_id=resolution_id,
-                starts_on=request.today,
-            )
-            return await insert_plan(conn, trace_id, plan)
 
-        plan = await self._stages.run(
-            Task(
-                stage="plan",
-                span="planning_stage",
-                call="llm_call_planning",
-                doing="Planning the weeks",
-                schema=PlanDraft,
-                run=request.run,
-                prompt=request.prompt,
-                data={
-                    "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
-                    "resolution": _json(request.resolution, ResolutionDraft),
-                    "locale": request.locale,
-                    "context": _context(request.context),
-                    "today": request.today.isoformat(),
-                    "weeks": str(weeks),
-                },
-                input=_input(request),
-                keep=keep,
-                said=_said_of_plan,
-                check=lambda draft: wrong_weeks(draft, weeks),
-            )
-        )
-        return plan.ref()
+async def finish_goal(conn: Connection, end: RunEnd) -> Ending:
+    """The scores of the resolution that a goal's run ended with, for its trace.
+
+    A run that did not come to its end shows the newest scores it has.
+    """
+    kept = GoalOutcome.model_validate(end.result).evaluation_id if end.result else None
+    if kept:
+        evaluation = await select_evaluation(conn, kept)
+    else:
+        evaluation = await select_last_evaluation(conn, end.trace_id)
+    if evaluation is None:
+        return Ending()
+    return Ending(
+        scores=_scores(evaluation),
+        facts={"quality_score": evaluation.overall, "quality_status": evaluation.status},
+    )
+
+
+def _scores(evaluation: Evaluation) -> list[Score]:
+    overall = Score(
+        name="evaluation_logged.overall", value=evaluation.overall, reason=evaluation.status
+    )
+    return [overall] + [
+        Score(name=f"evaluation_logged.{name}", value=dimension.score, reason=dimension.why)
+        for name, dimension in evaluation.scores().items()
+    ]
 
 
 def _weeks(goal: ClarifiedGoal, context: GoalContext, today: date) -> int:
@@ -191,34 +258,8 @@ def _json(model: BaseModel, as_draft: type[BaseModel]) -> str:
     return model.model_dump_json(include=set(as_draft.model_fields))
 
 
-def _input(request: BaseModel) -> dict[str, Any]:
-    return request.model_dump(mode="json", exclude={"run", "prompt"}, exclude_none=True)
-
-
 def _revision(request: GenerateRequest) -> str:
     if request.rejected is None:
         return ""
     suggestions = "\n".join(f"- {suggestion}" for suggestion in request.suggestions)
     return f"{_json(request.rejected, ResolutionDraft)}\n\nSuggestions:\n{suggestions}"
-
-
-def _said_of_goal(goal: ClarifiedGoal) -> tuple[str, dict[str, Any]]:
-    if goal.verdict != "goal":
-        return f"Refused: {goal.refusal_reason}", {"verdict": goal.verdict}
-    return goal.clarified_goal, {"category": goal.category}
-
-
-def _said_of_resolution(resolution: Resolution) -> tuple[str, dict[str, Any]]:
-    return resolution.title, {"resolution_id": resolution.resolution_id, "draft": resolution.draft}
-
-
-def _said_of_evaluation(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
-    scores = {name: dimension.score for name, dimension in evaluation.scores().items()}
-    said = f"{evaluation.overall}/10 {evaluation.status}"
-    return said, {"overall": evaluation.overall, **scores}
-
-
-def _said_of_plan(plan: Plan) -> tuple[str, dict[str, Any]]:
-    tasks = sum(len(week.tasks) for week in plan.weeks)
-    said = f"{len(plan.weeks)} weeks, {tasks} tasks, until {plan.ends_on}"
-    return said, {"plan_id": plan.plan_id, "weeks": len(plan.weeks), "tasks": tasks}

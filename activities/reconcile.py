@@ -1,9 +1,12 @@
 """Housekeeping: every accepted run has a workflow, and every row knows how its workflow ended."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
 
 import structlog
+from pydantic import ValidationError
 from temporalio import activity
 from temporalio.api.enums.v1 import WorkflowExecutionStatus as Status
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -11,32 +14,48 @@ from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.runs import record_end
+from activities.runs import Finish, record_end
+from db.idempotency import delete_expired_keys
 from db.pool import Pool, acquire
-from db.runs import select_requests, select_unfinished
-from domain.goals import GoalRequest
+from db.runs import StoredRequest, select_requests, select_unfinished
+from domain.errors import Unavailable
 from domain.reconcile import Reconciled
-from domain.runs import RunStatus, traced_run
-from tracing.closing import lost_end
+from domain.runs import RunKind, RunOutcome, RunStatus, trace_id_of
+from tracing import RunEnd, lost_end
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 # The API starts a run at once; what has no workflow after this was cut off in between.
 GRACE = timedelta(seconds=20)
-# A run that an operator reset may be ended from outside once more, when its row has ended before.
+# After an operator's reset a run whose row has ended may be terminated later: look back this far.
 LOOK_BACK = timedelta(hours=1)
-AT_ONCE = 100
+PAGE = 100
+EXPIRED_KEYS_A_ROUND = 10_000
 
-ENDINGS: dict[int, RunStatus] = {
+LOST: dict[int, RunStatus] = {
     Status.WORKFLOW_EXECUTION_STATUS_TERMINATED: "terminated",
     Status.WORKFLOW_EXECUTION_STATUS_TIMED_OUT: "timed_out",
     Status.WORKFLOW_EXECUTION_STATUS_FAILED: "failed",
     Status.WORKFLOW_EXECUTION_STATUS_CANCELED: "cancelled",
 }
+# Temporal itself is away or overloaded: the whole round is tried again, not one run counted bad.
+TEMPORAL_AWAY = frozenset(
+    (
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.CANCELLED,
+    )
+)
 
 
 class ReconcileActivities:
-    """Compares rows with workflows and mends the difference; every step may be repeated."""
+    """Compares rows with workflows and mends the difference; every step may be repeated.
+
+    A run that cannot be mended is logged by its trace id and counted; the others go on.
+    """
 
     def __init__(
         self,
@@ -44,12 +63,14 @@ class ReconcileActivities:
         client: Client,
         *,
         project: str,
-        start: Callable[[GoalRequest], Awaitable[None]],
+        start: Callable[[StoredRequest], Awaitable[None]],
+        finish: Mapping[RunKind, Finish],
     ) -> None:
         self._pool = pool
         self._client = client
         self._project = project
         self._start = start
+        self._finish = finish
 
     @activity.defn
     async def reconcile(self) -> Reconciled:
@@ -60,14 +81,14 @@ class ReconcileActivities:
         """
         async with acquire(self._pool) as conn:
             unfinished = await select_unfinished(conn, GRACE)
-        started = closed = 0
+            await delete_expired_keys(conn, EXPIRED_KEYS_A_ROUND)
+        total = Reconciled()
         for ids in _pages(dict.fromkeys([*unfinished, *await self._ended_lately()])):
             newest = await self._newest(ids)
-            started += await self._start_all([each for each in ids if each not in newest])
-            for execution in newest.values():
-                activity.heartbeat()
-                closed += await self._close(execution)
-        return Reconciled(started=started, closed=closed)
+            missing = [each for each in ids if each not in newest]
+            total = _sum(total, await self._start_all(missing))
+            total = _sum(total, await self._close_all(newest.values()))
+        return total
 
     async def _ended_lately(self) -> list[str]:
         """A run that ends by itself sets its status; one that was ended still says running."""
@@ -93,39 +114,110 @@ class ReconcileActivities:
         answer = await self._client.workflow_service.list_workflow_executions(request)
         return list(answer.executions)
 
-    async def _start_all(self, ids: Sequence[str]) -> int:
+    async def _start_all(self, ids: Sequence[str]) -> Reconciled:
         if not ids:
-            return 0
+            return Reconciled()
         async with acquire(self._pool) as conn:
             requests = await select_requests(conn, ids)
-        started = 0
-        for request in requests:
-            activity.heartbeat()
-            try:
-                await self._start(request)
-            except RPCError as error:
-                if error.status != RPCStatusCode.INVALID_ARGUMENT:
-                    raise
-                log.exception("run_not_startable", trace_id=str(request.trace_id))
-            else:
-                started += 1
-                log.info("accepted_run_started", trace_id=str(request.trace_id))
-        return started
+        return await _each(requests, self._start_one)
 
-    async def _close(self, execution: WorkflowExecutionInfo) -> bool:
-        trace_id = traced_run(execution.execution.workflow_id)
-        if trace_id is None or execution.status not in ENDINGS:
-            return False
-        status = ENDINGS[execution.status]
+    async def _start_one(self, stored: StoredRequest) -> Reconciled:
+        try:
+            await self._start(stored)
+        except Exception as error:
+            return _not_mended(error, "run_not_startable", stored.trace_id)
+        log.info("accepted_run_started", trace_id=str(stored.trace_id))
+        return Reconciled(started=1)
+
+    async def _close_all(self, executions: Iterable[WorkflowExecutionInfo]) -> Reconciled:
+        return await _each(executions, self._close)
+
+    async def _close(self, execution: WorkflowExecutionInfo) -> Reconciled:
+        workflow_id, run_id = execution.execution.workflow_id, execution.execution.run_id
+        trace_id = trace_id_of(workflow_id)
+        completed = execution.status == Status.WORKFLOW_EXECUTION_STATUS_COMPLETED
+        if trace_id is None or not (completed or execution.status in LOST):
+            return Reconciled()
         ended_at = execution.close_time.ToDatetime(UTC)
-        end = lost_end(trace_id, status, ended_at, project=self._project)
-        async with acquire(self._pool) as conn, conn.transaction():
-            closed = await record_end(conn, end, execution.execution.run_id)
+        try:
+            if completed:
+                end = await self._told_end(trace_id, workflow_id, run_id, ended_at)
+            else:
+                status = LOST[execution.status]
+                end = lost_end(trace_id, status, ended_at, project=self._project)
+            closed = await self._record(end, run_id)
+        except Exception as error:
+            return _not_mended(error, "run_not_closable", trace_id)
         if closed:
-            log.info("ended_run_closed", trace_id=str(trace_id), status=status)
-        return closed
+            log.info("ended_run_closed", trace_id=str(trace_id), status=end.status)
+        return Reconciled(closed=int(closed))
+
+    async def _told_end(
+        self, trace_id: UUID, workflow_id: str, run_id: str, ended_at: datetime
+    ) -> RunEnd:
+        """The end of a run that told its outcome to Temporal, but could not record it itself."""
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+        result = await handle.result()
+        try:
+            outcome = RunOutcome.model_validate(result)
+        except ValidationError:
+            return RunEnd(
+                trace_id=trace_id,
+                project=self._project,
+                status="failed",
+                ended_at=ended_at,
+                error_type="OUTCOME_INVALID",
+                error_message="The workflow returned what is no outcome of a run",
+            )
+        return RunEnd(
+            trace_id=trace_id,
+            project=self._project,
+            status=outcome.status,
+            ended_at=ended_at,
+            result=result,
+            workflow_id=workflow_id,
+            run_id=run_id,
+        )
+
+    async def _record(self, end: RunEnd, run_id: str) -> bool:
+        """Record an end; without its kind's own part when that fails, because a run has to end."""
+        try:
+            async with acquire(self._pool) as conn, conn.transaction():
+                return await record_end(conn, end, run_id, self._finish)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("run_finish_failed", trace_id=str(end.trace_id))
+        async with acquire(self._pool) as conn, conn.transaction():
+            return await record_end(conn, end, run_id, {})
+
+
+async def _each(items: Iterable[T], mend: Callable[[T], Awaitable[Reconciled]]) -> Reconciled:
+    total = Reconciled()
+    for item in items:
+        activity.heartbeat()
+        total = _sum(total, await mend(item))
+    return total
+
+
+def _not_mended(error: Exception, event: str, trace_id: UUID) -> Reconciled:
+    """Count one run that could not be mended. Raises what concerns all of them."""
+    if isinstance(error, Unavailable):
+        raise error
+    if isinstance(error, RPCError) and error.status in TEMPORAL_AWAY:
+        raise error
+    log.error(event, trace_id=str(trace_id), exc_info=error)
+    return Reconciled(failed=1)
+
+
+def _sum(one: Reconciled, other: Reconciled) -> Reconciled:
+    return Reconciled(
+        started=one.started + other.started,
+        closed=one.closed + other.closed,
+        failed=one.failed + other.failed,
+    )
 
 
 def _pages(ids: Iterable[str]) -> list[list[str]]:
     every = list(ids)
-    return [every[start : start + AT_ONCE] for start in range(0, len(every), AT_ONCE)]
+    return [every[start : start + PAGE] for start in range(0, len(every), PAGE)]

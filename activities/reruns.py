@@ -1,94 +1,84 @@
-"""Taking over what an earlier run made, for a run that repeats it from a stage."""
+"""A run that repeats another one from a stage: it refers to what came before, copying nothing."""
 
 from uuid import UUID
 
+from pydantic import BaseModel
 from temporalio import activity
 
-from db.goals import (
-    insert_evaluation,
-    insert_plan,
-    insert_resolution,
-    select_clarified_goal,
-    select_evaluation,
-    select_kept_resolution,
-    select_plan,
-    update_clarified_goal,
-)
-from db.pool import Connection, Pool, acquire
-from domain.evaluations import Evaluation
-from domain.goals import ClarifiedGoal, GoalRequest, TakenOver
-from domain.plans import PlanRef
-from domain.resolutions import Resolution
-from domain.results import redone_stages
-from domain.runs import part_id
+from db.goals import select_clarified_goal, select_evaluation, select_plan, select_resolution
+from db.pool import Connection, Pool, transaction
+from db.results import select_goal
+from domain.errors import NotFound, NotReady
+from domain.goals import GoalRequest, GoalRerun, TakenOver, redone_stages
+from domain.results import GoalReport
+from domain.runs import Rerun, RunRequest, Stage
 
 
 class RerunActivities:
-    """Copies rows from run to run; the old ones stay as they are."""
+    """Reads what a rerun starts from."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     @activity.defn
     async def take_over(self, request: GoalRequest) -> TakenOver:
-        """Copy into a rerun what the earlier run made before the stage it starts from."""
-        if request.rerun is None:
+        """What the rerun's request names, from the rows of the runs that made it."""
+        named = request.rerun
+        if named is None:
             return TakenOver()
-        redo = redone_stages(request.rerun.from_stage)
-        source, trace_id = request.rerun.source_trace_id, request.trace_id
-        async with acquire(self._pool) as conn, conn.transaction():
-            goal = None if "preprocess" in redo else await _copy_goal(conn, source, trace_id)
-            if "generate" in redo:
-                return TakenOver(goal=goal)
-            old = await select_kept_resolution(conn, source)
-            if old is None:
-                return TakenOver(goal=goal)
-            resolution = await _copy_resolution(conn, old, trace_id)
+        async with transaction(self._pool, request.tenant) as conn:
+            plan = await select_plan(conn, named.plan_id) if named.plan_id else None
             return TakenOver(
-                goal=goal,
-                resolution=resolution,
-                evaluation=None
-                if "evaluate" in redo
-                else await _copy_evaluation(conn, source, old, resolution, trace_id),
-                plan=None
-                if "plan" in redo
-                else await _copy_plan(conn, source, old, resolution, trace_id),
+                goal=await select_clarified_goal(conn, named.clarified_by)
+                if named.clarified_by
+                else None,
+                resolution=await select_resolution(conn, named.resolution_id)
+                if named.resolution_id
+                else None,
+                evaluation=await select_evaluation(conn, named.evaluation_id)
+                if named.evaluation_id
+                else None,
+                plan=plan.ref() if plan else None,
             )
 
 
-async def _copy_goal(conn: Connection, source: UUID, trace_id: UUID) -> ClarifiedGoal | None:
-    goal = await select_clarified_goal(conn, source)
-    if goal is None:
-        return None
-    return await update_clarified_goal(conn, goal.model_copy(update={"trace_id": trace_id}))
+async def repeat_run(conn: Connection, source: RunRequest, from_stage: Stage) -> Rerun:
+    """For kinds whose reruns take nothing over: everything is done again."""
+    return Rerun(source_trace_id=source.trace_id, from_stage=from_stage)
 
 
-async def _copy_resolution(conn: Connection, old: Resolution, trace_id: UUID) -> Resolution:
-    copy = old.model_copy(update={"resolution_id": part_id(trace_id, "resolution", 1), "draft": 1})
-    return await insert_resolution(conn, trace_id, copy)
+async def repeat_goal(conn: Connection, source: RunRequest, from_stage: Stage) -> GoalRerun:
+    """Names what a rerun of a goal takes over from the run it repeats.
+
+    Raises NotReady when that run never came as far as the stage.
+    """
+    report = await select_goal(conn, source.tenant, source.trace_id)
+    if report is None:
+        raise NotFound(f"no goal has the trace id {source.trace_id}")
+    _check_stored(report, from_stage)
+    redone = redone_stages(from_stage)
+
+    def kept(stage: Stage, made: BaseModel | None, name: str) -> UUID | None:
+        return getattr(made, name) if made and stage not in redone else None
+
+    return GoalRerun(
+        source_trace_id=source.trace_id,
+        from_stage=from_stage,
+        clarified_by=kept("preprocess", report.clarified_goal, "trace_id"),
+        resolution_id=kept("generate", report.resolution, "resolution_id"),
+        evaluation_id=kept("evaluate", report.evaluation, "evaluation_id"),
+        plan_id=kept("plan", report.plan, "plan_id"),
+    )
 
 
-async def _copy_evaluation(
-    conn: Connection, source: UUID, old: Resolution, new: Resolution, trace_id: UUID
-) -> Evaluation | None:
-    evaluation = await select_evaluation(conn, source, old.resolution_id)
-    if evaluation is None:
-        return None
-    ids = {
-        "evaluation_id": part_id(trace_id, "evaluation", new.resolution_id),
-        "resolution_id": new.resolution_id,
-    }
-    return await insert_evaluation(conn, trace_id, evaluation.model_copy(update=ids))
-
-
-async def _copy_plan(
-    conn: Connection, source: UUID, old: Resolution, new: Resolution, trace_id: UUID
-) -> PlanRef | None:
-    plan = await select_plan(conn, source, old.resolution_id)
-    if plan is None:
-        return None
-    ids = {
-        "plan_id": part_id(trace_id, "plan", new.resolution_id),
-        "resolution_id": new.resolution_id,
-    }
-    return (await insert_plan(conn, trace_id, plan.model_copy(update=ids))).ref()
+def _check_stored(source: GoalReport, from_stage: Stage) -> None:
+    clarified = source.clarified_goal is not None and source.clarified_goal.verdict == "goal"
+    if from_stage == "generate" and not clarified:
+        raise NotReady(
+            "the run has no clarified goal to generate from", cure="rerun from 'preprocess'"
+        )
+    if from_stage in ("evaluate", "plan") and not (clarified and source.resolution):
+        raise NotReady(
+            f"the run has no resolution to {from_stage}",
+            cure=f"rerun from {'generate' if clarified else 'preprocess'!r}",
+        )

@@ -1,35 +1,59 @@
-"""How a run ends: its row, its last event, its scores and the end of its trace, all at once."""
+"""How a run of any kind ends: its row, its last event, its scores and the end of its trace."""
 
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from temporalio import activity
 
-from db.goals import select_last_evaluation, update_kept_resolution
+from db.events import append_event
 from db.pool import Connection, Pool, acquire
-from db.runs import append_event, finish_run
-from domain.evaluations import Evaluation
-from domain.goals import GoalOutcome
-from domain.runs import RunStatus
-from tracing.closing import RunEnd
-from tracing.outbox import Score, close_trace, put_scores
+from db.runs import finish_run, lock_run
+from domain.runs import RunKind, RunOutcome, RunStatus
+from tracing import RunEnd, Score, close_trace, put_scores
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a kind of run adds to the end of its trace."""
+
+    scores: list[Score] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+# A kind's own part of the end, in the transaction that records it.
+Finish = Callable[[Connection, RunEnd], Awaitable[Ending]]
+
+
+async def finish_nothing(conn: Connection, end: RunEnd) -> Ending:
+    """For kinds that have nothing of their own to do at the end."""
+    return Ending()
 
 
 class RunActivities:
-    """What every kind of run shares."""
+    """What every kind of run shares. The pool is the operations' one: it meets any tenant's run."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, finish: Mapping[RunKind, Finish]) -> None:
         self._pool = pool
+        self._finish = finish
 
     @activity.defn
     async def complete(self, end: RunEnd) -> None:
         """Record the end of a run; the tracing interceptor calls it, whatever the end is."""
         async with acquire(self._pool) as conn, conn.transaction():
-            await record_end(conn, end, activity.info().workflow_run_id or "")
+            await record_end(conn, end, activity.info().workflow_run_id or "", self._finish)
 
 
-async def record_end(conn: Connection, end: RunEnd, workflow_run_id: str) -> bool:
-    """Store how a run ended and close its trace; False when that was done before."""
-    outcome = None if end.result is None else GoalOutcome.model_validate(end.result)
+async def record_end(
+    conn: Connection, end: RunEnd, workflow_run_id: str, finish: Mapping[RunKind, Finish]
+) -> bool:
+    """Store how a run ended and close its trace; False when that was done before.
+
+    Raises ValidationError for a result that is no RunOutcome, and ValueError for a status that no
+    run can have: both are mistakes in the workflow's code.
+    """
+    outcome = None if end.result is None else RunOutcome.model_validate(end.result)
+    kind = await lock_run(conn, end.trace_id)
     finished = await finish_run(
         conn,
         trace_id=end.trace_id,
@@ -40,17 +64,10 @@ async def record_end(conn: Connection, end: RunEnd, workflow_run_id: str) -> boo
         outcome=end.result,
         ended_at=end.ended_at,
     )
-    if not finished:
+    if kind is None or not finished:
         if end.root:  # a workflow that somebody started past the API: a trace, but no row
-            await close_trace(conn, end, output=end.result, metadata=_facts(end, None))
+            await close_trace(conn, end, output=end.result, metadata={"status": end.status})
         return False
-    if outcome and outcome.resolution_id:
-        await update_kept_resolution(conn, end.trace_id, outcome.resolution_id)
-    kept = outcome.evaluation_id if outcome else None
-    evaluation = await select_last_evaluation(conn, end.trace_id, kept)
-    if evaluation:
-        await put_scores(conn, end.trace_id, end.project, _scores(evaluation), at=end.ended_at)
-    await close_trace(conn, end, output=end.result, metadata=_facts(end, evaluation))
     await append_event(
         conn,
         end.trace_id,
@@ -60,6 +77,9 @@ async def record_end(conn: Connection, end: RunEnd, workflow_run_id: str) -> boo
         _sentence(end, outcome),
         {"status": end.status, "code": end.error_type},
     )
+    ending = await finish.get(kind, finish_nothing)(conn, end)
+    await put_scores(conn, end.trace_id, end.project, ending.scores, at=end.ended_at)
+    await close_trace(conn, end, output=end.result, metadata={"status": end.status, **ending.facts})
     return True
 
 
@@ -70,25 +90,7 @@ def _status(end: RunEnd) -> RunStatus:
     raise ValueError(f"{end.status!r} is no status of a run")
 
 
-def _scores(evaluation: Evaluation) -> list[Score]:
-    overall = Score(
-        name="evaluation_logged.overall", value=evaluation.overall, reason=evaluation.status
-    )
-    return [overall] + [
-        Score(name=f"evaluation_logged.{name}", value=dimension.score, reason=dimension.why)
-        for name, dimension in evaluation.scores().items()
-    ]
-
-
-def _facts(end: RunEnd, evaluation: Evaluation | None) -> dict[str, Any]:
-    return {
-        "status": end.status,
-        "quality_score": evaluation.overall if evaluation else None,
-        "quality_status": evaluation.status if evaluation else None,
-    }
-
-
-def _sentence(end: RunEnd, outcome: GoalOutcome | None) -> str:
+def _sentence(end: RunEnd, outcome: RunOutcome | None) -> str:
     if outcome and outcome.status == "refused":
         return f"Refused: {outcome.refusal_reason}"
     if outcome:

@@ -1,27 +1,23 @@
-"""The API's root: wires settings, PostgreSQL, Temporal and the routers."""
+"""The API as callers see it: wires settings, PostgreSQL, Temporal and the routers."""
 
-import asyncio
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from types import FrameType
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-import logs
-from api import events, feedback, goals, monitoring, page, problems, results, traces
+from api import contract, feedback, goals, health, page, problems, results, runs
+from api.callers import Authenticator, NoAuthentication
 from api.deps import Config, Services
-from api.edge import Edge
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
-from client import connect
-from db import pool as database
+from api.middleware import HttpMiddleware
+from api.sites import Sites
+from client import StartOptions, connect
 from db.events import Watchers
-from settings import Settings, read_settings
-from tracing import text
+from db.pool import Pools
+from settings import Settings
 
 DESCRIPTION = """
 A goal in a person's own words goes in; a resolution, its scores, a week-by-week plan and a trace
@@ -38,15 +34,19 @@ come out.
 
 
 class Api(FastAPI):
-    """Knows the schema of its errors, which all endpoints share."""
+    """Knows its whole contract, and how to end its streams."""
+
+    def end_streams(self) -> None:
+        """End what never ends by itself, so that a server need not wait for it."""
+        self.state.services.watchers.close()
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            super().openapi()["components"]["schemas"] |= problems.schemas()
+            contract.complete(super().openapi())
         return super().openapi()
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> Api:
     """The whole API; it connects when it starts."""
     registry = CollectorRegistry()
     gauges = Gauges(registry)
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Rein",
         version="1.0.0",
         summary="Durable AI coaching: goals, resolutions, plans, feedback",
-        description=DESCRIPTION,
+        description=f"> {settings.notice}\n{DESCRIPTION}" if settings.notice else DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -63,14 +63,13 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
-    app.add_middleware(Edge, registry=registry)
+    app.add_middleware(HttpMiddleware, registry=registry, sites=Sites(settings.public_url))
     for router in (
+        runs.router,
         goals.router,
-        events.router,
         results.router,
-        traces.router,
         feedback.router,
-        monitoring.router,
+        health.router,
         page.router,
     ):
         app.include_router(router)
@@ -82,18 +81,18 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        logs.configure(settings.log_format)
-        text.configure(settings.trace_text, key=settings.pseudonym_key.get_secret_value())
-        # Lazy: the API starts, accepts and reads while Temporal is away.
+        # The client connects when it is used, so that the API serves while Temporal is away.
         temporal = await connect(settings, lazy=True)
-        async with database.connect(
+        async with Pools.connected(
             settings.database_url, size=settings.database_pool, name="rein api"
-        ) as pool:
-            watchers = Watchers(pool)
+        ) as pools:
+            watchers = Watchers(pools.application)
             services = app.state.services = Services(
                 config=Config.model_validate(settings, from_attributes=True),
-                pool=pool,
+                pools=pools,
                 temporal=temporal,
+                start_options=StartOptions.of(settings),
+                authenticator=_authenticator(settings, pools),
                 watchers=watchers,
                 addresses=Addresses(
                     public_url=settings.public_url,
@@ -109,41 +108,15 @@ def _lifespan(
                 gauges=gauges,
             )
             async with watchers.listening(settings.database_url):
-                with _on_stop(watchers.close):
-                    yield
+                yield
             await services.all_started()
 
     return lifespan
 
 
-@contextmanager
-def _on_stop(close: Callable[[], None]) -> Iterator[None]:
-    """Call `close` when the process is told to stop, before the server waits for open streams.
-
-    The server ends the lifespan only after the last connection, and a stream ends only if told.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    servers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(close)
-        server = servers[signal.Signals(number)]
-        if callable(server):
-            server(number, frame)
-        elif server == signal.SIG_DFL:
-            signal.signal(number, server)
-            signal.raise_signal(number)
-
-    for number in servers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, server in servers.items():
-            signal.signal(number, server)
-
-
-app = create_app(read_settings())
+def _authenticator(settings: Settings, pools: Pools) -> Authenticator | NoAuthentication:
+    if settings.auth == "off":
+        return NoAuthentication()
+    return Authenticator(
+        pools.operations, pepper=settings.key_pepper, environment=settings.environment
+    )

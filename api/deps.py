@@ -1,25 +1,30 @@
-"""What endpoints are handed: the services, a connection, and the headers they share."""
+"""What endpoints are handed: the services, and the headers that they share."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Path, Request
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.exceptions import HTTPException
 from temporalio.client import Client
 
+from api.callers import Authenticator, NoAuthentication
+from api.examples import TRACE_ID
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
+from client import StartOptions
 from db.events import Watchers
-from db.pool import Connection, Pool, acquire
+from db.pool import Connection, Pools, transaction
+from domain.callers import Caller
 from domain.errors import InvalidRequest
-from tracing.context import TraceContext
 
 LONGEST_WAIT_S = 60
+
+TraceId = Annotated[UUID, Path(description="The run's trace id", examples=[TRACE_ID])]
 
 
 class Config(BaseModel):
@@ -41,8 +46,10 @@ class Services:
     """Made once per process, by the lifespan."""
 
     config: Config
-    pool: Pool
+    pools: Pools
     temporal: Client
+    start_options: StartOptions
+    authenticator: Authenticator | NoAuthentication
     watchers: Watchers
     addresses: Addresses
     pages: TracePages
@@ -50,18 +57,14 @@ class Services:
     gauges: Gauges
     starting: set[asyncio.Task[bool]] = field(default_factory=set)
 
+    def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
+        """A transaction that meets the rows of the caller's tenant alone."""
+        return transaction(self.pools.application, caller.tenant)
+
     async def all_started(self) -> None:
         """Wait until every accepted run is started, or left to the reconciler."""
         if self.starting:
             await asyncio.wait(self.starting)
-
-    def context(self, trace_id: UUID) -> TraceContext:
-        """The trace that a run writes to."""
-        return TraceContext(
-            trace_id=trace_id,
-            project=self.config.opik_project,
-            environment=self.config.environment,
-        )
 
 
 def _services(request: Request) -> Services:
@@ -69,22 +72,7 @@ def _services(request: Request) -> Services:
     return services
 
 
-Rein = Annotated[Services, Depends(_services)]
-
-
-async def _connection(rein: Rein) -> AsyncIterator[Connection]:
-    async with acquire(rein.pool) as conn:
-        yield conn
-
-
-async def _transaction(rein: Rein) -> AsyncIterator[Connection]:
-    async with acquire(rein.pool) as conn, conn.transaction():
-        yield conn
-
-
-# scope="function": given back, and committed, before the answer is sent.
-Reading = Annotated[Connection, Depends(_connection, scope="function")]
-Transaction = Annotated[Connection, Depends(_transaction, scope="function")]
+AppServices = Annotated[Services, Depends(_services)]
 
 
 async def json_only(request: Request) -> None:

@@ -3,12 +3,13 @@
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Response
 
-from api.deps import JsonOnly, Reading, Rein, Transaction
-from api.examples import FEEDBACK_EXAMPLES, TRACE_ID
+from api.accepting import unknown_run
+from api.callers import FeedbackWrite, GoalsRead
+from api.deps import AppServices, JsonOnly, TraceId
+from api.examples import FEEDBACK_EXAMPLES
 from api.models import StoredFeedback, TraceFeedback
-from api.runs import unknown_run
 from db.feedback import (
     insert_feedback,
     insert_feedback_history,
@@ -18,11 +19,13 @@ from db.feedback import (
     update_feedback,
 )
 from db.pool import Connection
-from db.results import select_found_run
+from db.runs import select_found_run
+from domain.callers import Caller
 from domain.errors import NotReady
 from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission
 from domain.runs import FINAL_STATUSES, RunStatus
-from tracing.outbox import Score, put_scores
+from tracing import Score, put_scores
+from workflows.kinds import KINDS
 
 router = APIRouter(prefix="/api", tags=["feedback"])
 
@@ -38,42 +41,39 @@ _SENT = frozenset(("rating", "comment", *FEEDBACK_DIMENSIONS))
 async def send_feedback(
     submission: Annotated[FeedbackSubmission, Body(openapi_examples=FEEDBACK_EXAMPLES)],
     response: Response,
-    conn: Transaction,
-    rein: Rein,
+    services: AppServices,
+    caller: FeedbackWrite,
 ) -> StoredFeedback:
-    """Rate a result, hours or days later as well as at once.
+    """Rate a result of any kind, hours or days later as well as at once.
 
     One person has one current feedback per trace: sending again replaces it and keeps what it
     replaced; sending the same again changes nothing.
     """
-    run = await select_found_run(conn, submission.trace_id)
-    if run is None:
-        raise unknown_run(submission.trace_id)
-    if run.status not in ("success", "partial"):
-        raise NotReady(
-            f"expected a run with a result, came one that is {run.status}",
-            cure=_cure(run.status),
-            trace_id=run.trace_id,
-        )
-    stored = await insert_feedback(conn, uuid4(), submission)
-    old = None
-    if stored is None:
-        response.status_code = 200
-        old = await lock_feedback(conn, submission.trace_id, submission.user_id)
-        stored = await _replace(conn, old, submission)
-    await put_scores(conn, stored.trace_id, rein.config.opik_project, _scores(stored, old))
+    async with services.transaction(caller) as conn:
+        await _check_rated(conn, caller, submission.trace_id)
+        stored = await insert_feedback(conn, uuid4(), submission)
+        old = None
+        if stored is None:
+            response.status_code = 200
+            old = await lock_feedback(conn, submission.trace_id, submission.user_id)
+            stored = await _replace(conn, old, submission)
+        project = services.config.opik_project
+        await put_scores(conn, stored.trace_id, project, _scores(stored, old))
     return StoredFeedback(**dict(stored))
 
 
-@router.get("/traces/{trace_id}/feedback")
+@router.get("/runs/{trace_id}/feedback")
 async def read_feedback(
-    trace_id: Annotated[UUID, Path(examples=[TRACE_ID])], conn: Reading
+    trace_id: TraceId,
+    services: AppServices,
+    caller: GoalsRead,
 ) -> TraceFeedback:
     """What people say about one result."""
-    if await select_found_run(conn, trace_id) is None:
-        raise unknown_run(trace_id)
-    totals = await select_feedback_totals(conn, trace_id)
-    items = await select_feedback(conn, trace_id)
+    async with services.transaction(caller) as conn:
+        if await select_found_run(conn, caller.tenant, trace_id) is None:
+            raise unknown_run(trace_id)
+        totals = await select_feedback_totals(conn, trace_id)
+        items = await select_feedback(conn, trace_id)
     return TraceFeedback(
         trace_id=trace_id,
         count=totals.people,
@@ -83,9 +83,22 @@ async def read_feedback(
     )
 
 
+async def _check_rated(conn: Connection, caller: Caller, trace_id: UUID) -> None:
+    """Raises NotFound, and NotReady for a run that has nothing to rate."""
+    run = await select_found_run(conn, caller.tenant, trace_id)
+    if run is None:
+        raise unknown_run(trace_id)
+    if run.status not in KINDS[run.kind].rated:
+        raise NotReady(
+            f"expected a run with a result, came one that is {run.status}",
+            cure=_cure(run.status),
+            trace_id=trace_id,
+        )
+
+
 def _cure(status: RunStatus) -> str:
     if status in FINAL_STATUSES:
-        return "rerun the goal, and rate that run's result"
+        return "repeat the run, and rate that run's result"
     return "wait for the run's end, then send the same feedback"
 
 

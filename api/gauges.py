@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from tracing.outbox import Backlog
+from tracing import Backlog
 
 
 class Gauges:

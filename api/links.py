@@ -4,16 +4,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from domain.runs import workflow_id
-from tracing.links import trace_url, workflow_url
-from tracing.outbox import project_id
-from tracing.rows import Connection
+from db.pool import Connection
+from domain.runs import RunKind, run_path, workflow_id
+from tracing import project_id, trace_url, workflow_url
+from workflows.kinds import KINDS
 
 
 class RunLinks(BaseModel):
     """Where to go from a run."""
 
     self: str
+    result: str = Field(description="All that came of the run, as its kind has it")
     events: str = Field(description="Server-sent events: the run's progress, live")
     trace: str = Field(description="The run's trace in Opik")
     workflow: str = Field(description="The run in the Temporal UI")
@@ -30,27 +31,33 @@ class Addresses:
         self._temporal_ui = temporal_ui_url
         self._namespace = namespace
 
-    def goal(self, trace_id: UUID) -> str:
-        return f"{self._public}/api/goals/{trace_id}"
+    def run(self, trace_id: UUID) -> str:
+        return f"{self._public}{run_path(trace_id)}"
+
+    def result(self, kind: RunKind, trace_id: UUID) -> str:
+        """Where a run's kind shows all of it; the run itself for a kind that has no such page."""
+        path = KINDS[kind].path
+        return f"{self._public}{path}/{trace_id}" if path else self.run(trace_id)
 
     def trace(self, trace_id: UUID) -> str:
         """A lasting link to the trace: it leads on to Opik's page, once that is known."""
-        return f"{self._public}/api/traces/{trace_id}"
+        return f"{self.run(trace_id)}/trace"
 
-    def workflow(self, trace_id: UUID) -> str:
-        name = workflow_id("goal_generation", trace_id)
+    def workflow(self, kind: RunKind, trace_id: UUID) -> str:
+        name = workflow_id(kind, trace_id)
         return workflow_url(self._temporal_ui, self._namespace, name)
 
-    def run(self, trace_id: UUID, *, trace: str | None) -> RunLinks:
+    def links(self, kind: RunKind, trace_id: UUID, *, trace: str | None) -> RunLinks:
         """All links of a run; `trace` is Opik's own page, if it is known."""
-        goal = self.goal(trace_id)
+        run = self.run(trace_id)
         return RunLinks(
-            self=goal,
-            events=f"{goal}/events",
+            self=run,
+            result=self.result(kind, trace_id),
+            events=f"{run}/events",
             trace=trace or self.trace(trace_id),
-            workflow=self.workflow(trace_id),
-            cancel=f"{goal}/cancel",
-            rerun=f"{goal}/rerun",
+            workflow=self.workflow(kind, trace_id),
+            cancel=f"{run}/cancel",
+            rerun=f"{run}/rerun",
             feedback=f"{self._public}/api/feedback",
         )
 

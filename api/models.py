@@ -8,7 +8,14 @@ from api.links import RunLinks
 from domain.feedback import Feedback
 from domain.plans import Plan
 from domain.resolutions import Resolution
-from domain.results import GoalReport, GoalSummary
+from domain.results import GoalReport, GoalSummary, RunReport, RunSummary
+
+
+class Run(RunReport):
+    """A run of any kind; `links.result` leads to all that came of it."""
+
+    notice: str | None = Field(description="What one must know of this installation, if anything")
+    links: RunLinks
 
 
 class GoalRun(GoalReport):
@@ -16,6 +23,19 @@ class GoalRun(GoalReport):
 
     notice: str | None = Field(description="What one must know of this installation, if anything")
     links: RunLinks
+
+
+class RunItem(RunSummary):
+    """A run in a list; `link` leads to all of it."""
+
+    link: str
+
+
+class RunPage(BaseModel):
+    """Newest first. `next_cursor` is null on the last page."""
+
+    items: list[RunItem]
+    next_cursor: str | None
 
 
 class GoalItem(GoalSummary):

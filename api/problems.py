@@ -1,6 +1,6 @@
 """Errors as application/problem+json (RFC 9457): what was expected, what came, what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,30 +9,18 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from structlog.contextvars import get_contextvars
 
+from api import refusals
+from api.refusals import Refusal
 from domain.errors import ReinError
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_ERRORS, SHOWN_CHARS = 20, 80
-
-# Status -> code, title, cure of what the framework refuses before a route is reached.
-_REFUSALS: dict[int, tuple[str, str, str]] = {
-    400: ("MALFORMED_BODY", "The body cannot be read", "send one JSON object, encoded as UTF-8"),
-    404: ("NO_SUCH_PAGE", "There is no such address", "GET /docs lists every address"),
-    405: ("METHOD_NOT_ALLOWED", "The address has no such method", "see the Allow header"),
-    406: ("NOT_ACCEPTABLE", "No such representation", "accept application/json"),
-    413: ("TOO_LARGE", "The body is too large", "send at most 64 KB; a goal has 4,000 characters"),
-    415: (
-        "UNSUPPORTED_MEDIA_TYPE",
-        "The body is not JSON",
-        "send it with the header Content-Type: application/json",
-    ),
-}
 
 
 class FieldError(BaseModel):
@@ -53,6 +41,9 @@ class Problem(BaseModel):
     code: str = Field(examples=["INVALID_REQUEST"])
     cure: str | None = Field(default=None, examples=["correct the fields named in `errors`"])
     trace_id: UUID | None = None
+    request_id: str | None = Field(
+        default=None, description="The answer's X-Request-Id, which the logs name too"
+    )
     errors: list[FieldError] = []
 
 
@@ -61,25 +52,26 @@ def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": description, "content": content}}
 
 
-# What any endpoint may answer; declared once for all of them.
+# Any endpoint may answer these, so they are declared once for all.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **_declared(400, "The body is not JSON in UTF-8"),
-    **_declared(404, "Nothing is stored under this id"),
+    **_declared(401, "The API key is missing or not valid"),
+    **_declared(403, "The key lacks the scope, or the request comes from another site"),
+    **_declared(404, "Nothing of the caller's tenant is stored under this id"),
     **_declared(409, "The run is not in a state for this"),
     **_declared(413, "The body is larger than 64 KB"),
     **_declared(415, "The body is not application/json"),
     **_declared(422, "The request does not fit: `errors` says where"),
+    **_declared(429, "A limit of the tenant is reached; see Retry-After"),
     **_declared(503, "A part of Rein is away; see Retry-After"),
 }
 
 
-def schemas() -> dict[str, Any]:
-    """What the declared answers refer to, for the OpenAPI document."""
-    _, found = models_json_schema(
-        [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
-    )
-    shared: dict[str, Any] = found["$defs"]
-    return shared
+def codes() -> dict[str, str]:
+    """Every code that a problem can have, with its status and title."""
+    told = [(each.code, each.status, each.title) for each in ReinError.__subclasses__()]
+    told += [(each.code, each.status, each.title) for each in refusals.ALL]
+    return {code: f"{status}: {title}" for code, status, title in sorted(told)}
 
 
 class ProblemResponse(Response):
@@ -88,28 +80,20 @@ class ProblemResponse(Response):
 
 def install(app: FastAPI) -> None:
     """Render every error the same way."""
-    app.add_exception_handler(ReinError, _of_rein)
-    app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(HTTPException, _of_http)
+    app.exception_handler(ReinError)(_of_rein)
+    app.exception_handler(RequestValidationError)(_of_validation)
+    app.exception_handler(HTTPException)(_of_http)
 
 
-def refused(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+def refused(refusal: Refusal, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a request that no endpoint could take."""
-    unknown = (f"HTTP_{status}", "The request was refused", "see /docs")
-    code, title, cure = _REFUSALS.get(status, unknown)
     return _render(
-        status=status, code=code, title=title, detail=_visible(detail), cure=cure, headers=headers
-    )
-
-
-def unhandled() -> Response:
-    """The answer to an error that nobody foresaw: it says nothing of the inside."""
-    return _render(
-        status=500,
-        code="INTERNAL",
-        title="Something went wrong on our side",
-        detail="An unexpected error was logged",
-        cure="send the request again with an Idempotency-Key; tell the operator if it stays",
+        status=refusal.status,
+        code=refusal.code,
+        title=refusal.title,
+        detail=_visible(detail),
+        cure=refusal.cure,
+        headers=headers,
     )
 
 
@@ -122,7 +106,7 @@ def _render(
     cure: str | None = None,
     trace_id: UUID | None = None,
     errors: Sequence[FieldError] = (),
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     problem = Problem(
         type=f"urn:rein:problem:{code}",
@@ -132,16 +116,14 @@ def _render(
         code=code,
         cure=cure,
         trace_id=trace_id,
+        request_id=get_contextvars().get("request_id"),
         errors=list(errors),
     )
     body = problem.model_dump_json(exclude_none=True, exclude={"errors"} if not errors else None)
     return ProblemResponse(body, status, headers)
 
 
-async def _of_rein(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ReinError):
-        raise error
-    retry = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+async def _of_rein(request: Request, error: ReinError) -> Response:
     if error.status >= 500:
         log.warning("refused", code=error.code, detail=error.detail, path=request.url.path)
     return _render(
@@ -151,20 +133,23 @@ async def _of_rein(request: Request, error: Exception) -> Response:
         detail=_visible(error.detail),
         cure=error.cure,
         trace_id=error.trace_id or _trace_id(request),
-        headers=retry,
+        headers=error.headers,
     )
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
+async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code < 400:  # 204 and redirects have no body
         return Response(status_code=error.status_code, headers=headers)
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
     where = f"{request.method} {_shortened(request.url.path, quoted=False)}"
-    return refused(error.status_code, f"{where}: {error.detail}", headers)
+    return refused(_refusal(error.status_code), f"{where}: {error.detail}", headers=headers)
+
+
+def _refusal(status: int) -> Refusal:
+    other = Refusal(status, f"HTTP_{status}", "The request was refused", "see /docs")
+    return refusals.BY_STATUS.get(status, other)
 
 
 def _methods(request: Request) -> set[str]:
@@ -177,9 +162,7 @@ def _methods(request: Request) -> set[str]:
     }
 
 
-async def _of_validation(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
+async def _of_validation(request: Request, error: RequestValidationError) -> Response:
     found = error.errors()
     if found and found[0]["type"] == "json_invalid":
         return _malformed(found[0])
@@ -197,10 +180,9 @@ async def _of_validation(request: Request, error: Exception) -> Response:
 
 
 def _malformed(item: dict[str, Any]) -> Response:
-    code, title, cure = _REFUSALS[400]
     where = item["loc"][-1]
-    detail = f"not JSON at character {where}: {item.get('ctx', {}).get('error', item['msg'])}"
-    return _render(status=400, code=code, title=title, detail=detail, cure=cure)
+    why = item.get("ctx", {}).get("error", item["msg"])
+    return refused(refusals.MALFORMED_BODY, f"not JSON at character {where}: {why}")
 
 
 def _field_error(item: dict[str, Any]) -> FieldError:

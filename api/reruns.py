@@ -1,71 +1,121 @@
-"""What a rerun is made of: the earlier run's words and manifest, but for what is changed."""
+"""A rerun: the earlier run's request and manifest, but for what the body changes."""
 
 import re
 from uuid import UUID
 
-from api.runs import NewRun, unknown_run
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.accepting import Accepted, Origin, Sent, accept, find_replayed, request_of, unknown_run
+from api.deps import Services
 from db.pool import Connection
 from db.prompts import select_prompt
-from db.results import select_report
+from db.results import select_run
+from db.runs import select_request
+from domain.callers import Caller
 from domain.errors import InvalidRequest, NotReady
-from domain.goals import Rerun, RerunSubmission
-from domain.results import GoalReport, redone_stages
-from domain.runs import FINAL_STATUSES, Manifest, PromptRef, Stage
+from domain.runs import FINAL_STATUSES, Manifest, PromptRef, RunRequest, Stage
+from workflows.kinds import KINDS, Kind
 
 # Which models there are is the provider's to say; a name that is none is refused here already.
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-async def repeat(
-    conn: Connection, trace_id: UUID, submission: RerunSubmission, key: str | None
-) -> NewRun:
-    """Raises NotFound, NotReady (under way, or it never came that far) or InvalidRequest."""
-    source = await select_report(conn, trace_id)
-    if source is None:
-        raise unknown_run(trace_id)
-    _check_stored(source, submission.from_stage)
-    return NewRun(
-        user_id=source.user_id,
-        goal=source.goal,
-        locale=source.locale,
-        context=source.context,
-        manifest=await _manifest(conn, source.manifest, submission),
-        rerun=Rerun(source_trace_id=trace_id, from_stage=submission.from_stage),
-        idempotency_key=key,
-        body=submission.model_dump_json(),
+class RerunSubmission(BaseModel):
+    """The body of `POST /api/runs/{id}/rerun`: where to start, what to change; the old stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_stage: Stage = Field(
+        max_length=40,
+        description="The first stage that is done again; earlier results are taken over",
+    )
+    model: str | None = Field(
+        default=None, max_length=100, description="Another model for the stages done again"
+    )
+    prompts: dict[Stage, int] = Field(
+        default={}, max_length=20, description="Other prompt versions, by stage"
     )
 
 
-def _check_stored(source: GoalReport, from_stage: Stage) -> None:
-    if source.status not in FINAL_STATUSES:
-        raise NotReady(
-            f"the run is {source.status}; only an ended run can be repeated",
-            cure="wait for its end, or cancel it first",
-        )
-    clarified = source.clarified_goal is not None and source.clarified_goal.verdict == "goal"
-    if from_stage == "generate" and not clarified:
-        raise NotReady(
-            "the run has no clarified goal to generate from", cure="rerun from 'preprocess'"
-        )
-    if from_stage in ("evaluate", "plan") and not (clarified and source.resolution):
-        raise NotReady(
-            f"the run has no resolution to {from_stage}",
-            cure=f"rerun from {'generate' if clarified else 'preprocess'!r}",
+async def repeat(
+    services: Services,
+    caller: Caller,
+    trace_id: UUID,
+    submission: RerunSubmission,
+    sent: Sent,
+) -> Accepted:
+    """Accept a run that repeats another one.
+
+    Raises NotFound, NotReady (it is under way, or never came that far) or InvalidRequest.
+    """
+    async with services.transaction(caller) as conn:
+        source = await select_run(conn, caller.tenant, trace_id)
+        stored = await select_request(conn, caller.tenant, trace_id)
+        if source is None or stored is None:
+            raise unknown_run(trace_id)
+        origin = Origin.new(services, caller, source.user_id)
+        replayed = await find_replayed(conn, origin, sent)
+        if replayed:
+            return replayed
+        if source.status not in FINAL_STATUSES:
+            raise NotReady(
+                f"the run is {source.status}; only an ended run can be repeated",
+                cure="wait for its end, or cancel it first",
+            )
+        kind, earlier = KINDS[source.kind], request_of(stored)
+        _check_stage(kind, submission.from_stage)
+        request = await _request(conn, kind, earlier, origin, submission)
+        return await accept(
+            conn,
+            services,
+            origin,
+            request,
+            goal_id=source.goal_id,
+            input={"repeats": str(trace_id), "from_stage": submission.from_stage},
         )
 
 
-async def _manifest(conn: Connection, old: Manifest, submission: RerunSubmission) -> Manifest:
+def _check_stage(kind: Kind, from_stage: Stage) -> None:
+    names = kind.stage_names()
+    if from_stage not in names:
+        raise InvalidRequest(
+            f"body.from_stage: expected one of {', '.join(names)}; came {from_stage!r}",
+            cure="name a stage of the run that is repeated",
+        )
+
+
+async def _request(
+    conn: Connection,
+    kind: Kind,
+    earlier: RunRequest,
+    origin: Origin,
+    submission: RerunSubmission,
+) -> RunRequest:
+    """The earlier request under a new id, naming what is taken over from the run it repeats."""
+    return earlier.model_copy(
+        update={
+            "trace_id": origin.trace_id,
+            "today": origin.at.date(),
+            "manifest": await _manifest(conn, kind, earlier.manifest, submission),
+            "rerun": await kind.repeat(conn, earlier, submission.from_stage),
+        }
+    )
+
+
+async def _manifest(
+    conn: Connection, kind: Kind, old: Manifest, submission: RerunSubmission
+) -> Manifest:
     if submission.model is not None and not _MODEL_NAME.fullmatch(submission.model):
         raise InvalidRequest(
             f"body.model: expected a model's name, came {submission.model!r}",
             cure="send a name as in 'gemini-3.5-flash-lite', or leave it out",
         )
-    redone = redone_stages(submission.from_stage)
+    redone = kind.redone_from(submission.from_stage)
     changed: dict[Stage, PromptRef] = {}
     for stage, version in submission.prompts.items():
         if stage not in redone:
             raise InvalidRequest(
-                f"body.prompts.{stage}: a rerun from {submission.from_stage!r} does not repeat it",
+                f"body.prompts: a rerun from {submission.from_stage!r} does not repeat {stage!r}",
                 cure=f"name only stages that are done again: {', '.join(sorted(redone))}",
             )
         changed[stage] = await _prompt(conn, stage, version)

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path
 
-from api.deps import Reading, Rein
+from api.callers import GoalsRead
+from api.deps import AppServices
 from api.examples import PLAN_ID, RESOLUTION_ID
 from api.models import StoredPlan, StoredResolution
-from db.results import select_plan_by_id, select_resolution
+from db.results import select_stored_plan, select_stored_resolution
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/api", tags=["goals"])
@@ -16,24 +17,30 @@ router = APIRouter(prefix="/api", tags=["goals"])
 
 @router.get("/resolutions/{resolution_id}")
 async def read_resolution(
-    resolution_id: Annotated[UUID, Path(examples=[RESOLUTION_ID])], conn: Reading, rein: Rein
+    resolution_id: Annotated[UUID, Path(examples=[RESOLUTION_ID])],
+    services: AppServices,
+    caller: GoalsRead,
 ) -> StoredResolution:
     """A resolution, kept or not."""
-    found = await select_resolution(conn, resolution_id)
+    async with services.transaction(caller) as conn:
+        found = await select_stored_resolution(conn, caller.tenant, resolution_id)
     if found is None:
-        raise NotFound(f"there is no resolution {resolution_id}", cure="see a run's `resolution`")
+        raise NotFound(f"there is no resolution {resolution_id}", cure="see a goal's `resolution`")
     trace_id, resolution = found
-    link = rein.addresses.goal(trace_id)
+    link = services.addresses.run(trace_id)
     return StoredResolution(**dict(resolution), trace_id=trace_id, link=link)
 
 
 @router.get("/plans/{plan_id}")
 async def read_plan(
-    plan_id: Annotated[UUID, Path(examples=[PLAN_ID])], conn: Reading, rein: Rein
+    plan_id: Annotated[UUID, Path(examples=[PLAN_ID])],
+    services: AppServices,
+    caller: GoalsRead,
 ) -> StoredPlan:
     """A plan with its dates."""
-    found = await select_plan_by_id(conn, plan_id)
+    async with services.transaction(caller) as conn:
+        found = await select_stored_plan(conn, caller.tenant, plan_id)
     if found is None:
-        raise NotFound(f"there is no plan {plan_id}", cure="see a run's `plan`")
+        raise NotFound(f"there is no plan {plan_id}", cure="see a goal's `plan`")
     trace_id, plan = found
-    return StoredPlan(**dict(plan), trace_id=trace_id, link=rein.addresses.goal(trace_id))
+    return StoredPlan(**dict(plan), trace_id=trace_id, link=services.addresses.run(trace_id))

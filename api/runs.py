@@ -1,149 +1,189 @@
-"""Accepting a run, starting its workflow, showing it: what several endpoints share."""
+"""Runs of every kind: list, read, watch, cancel, repeat; their traces and what people say."""
 
 import asyncio
-import hashlib
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Annotated
 from uuid import UUID
 
-import structlog
-from fastapi import Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
+from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.deps import Services
-from api.links import RunLinks
-from api.models import GoalRun
-from db.goals import insert_goal
-from db.pool import Connection, acquire
-from db.results import select_found_run, select_report, select_request, select_run_by_key
-from db.runs import append_event, insert_run
-from domain.errors import AlreadyFinished, IdempotencyMismatch, NotFound, Unavailable
-from domain.goals import GoalContext, GoalRequest, Rerun
-from domain.results import GoalReport
-from domain.runs import FINAL_STATUSES, TRACE_NAMES, Manifest, RunStatus, pseudonym, workflow_id
-from tracing.context import attach
-from tracing.ids import new_trace_id
-from tracing.outbox import open_trace
-from workflows.starting import start_goal_generation
+from api.accepting import (
+    START_TIMEOUT_S,
+    Sent,
+    request_of,
+    start,
+    start_unless_ended,
+    unknown_run,
+)
+from api.answers import answer_run, show_run
+from api.callers import GoalsRead, GoalsWrite
+from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
+from api.examples import RERUN_EXAMPLES
+from api.lists import RunQuery, next_page
+from api.models import Run, RunItem, RunPage
+from api.reruns import RerunSubmission, repeat
+from db.results import Filters, select_runs
+from db.runs import select_found_run, select_request
+from domain.callers import Caller
+from domain.errors import AlreadyFinished, InvalidRequest, Unavailable
+from domain.runs import FINAL_STATUSES, RunKind, workflow_id
 
-log = structlog.get_logger()
+router = APIRouter(prefix="/api/runs", tags=["runs"])
 
-START_TIMEOUT_S = 3
-
-
-class NewRun(BaseModel):
-    """What a run is made of, before it has an id."""
-
-    user_id: str
-    goal: str
-    locale: str
-    context: GoalContext
-    manifest: Manifest
-    rerun: Rerun | None = None
-    idempotency_key: str | None
-    body: str
-
-    @property
-    def sha256(self) -> str:
-        """Of all that the caller sent: the same key with another body is a mistake."""
-        source = self.rerun.source_trace_id if self.rerun else ""
-        return hashlib.sha256(f"{source}\n{self.body}".encode()).hexdigest()
+LARGEST_SEQ = 2**31 - 1
 
 
-class Accepted(NamedTuple):
-    """The run that a request found or made. `request` is what its workflow is started with."""
+class KindQuery(RunQuery):
+    kind: RunKind | None = Field(None, max_length=40, description="One kind of run")
 
-    trace_id: UUID
-    request: GoalRequest
-    status: RunStatus = "accepted"
-    replayed: bool = False
+    def filters(self, caller: Caller) -> Filters:
+        return super().filters(caller)._replace(kind=self.kind)
 
 
-async def accept(conn: Connection, rein: Services, new: NewRun) -> Accepted:
-    """Store a run, or find the one under the same Idempotency-Key.
-
-    Raises IdempotencyMismatch when that one was asked for with another body.
-    """
-    now = datetime.now(UTC)
-    request = _request(new, new_trace_id(now), now, rein.config.pseudonym_key.get_secret_value())
-    inserted = await insert_run(
-        conn,
-        trace_id=request.trace_id,
-        kind="goal_generation",
-        user_id=new.user_id,
-        pseudonym=request.user,
-        workflow_id=workflow_id("goal_generation", request.trace_id),
-        idempotency_key=new.idempotency_key,
-        request_sha256=new.sha256,
-        request=request,
-        manifest=new.manifest,
-        source_trace_id=new.rerun.source_trace_id if new.rerun else None,
-        created_at=now,
-    )
-    if not inserted and new.idempotency_key:
-        return await _replay(conn, new.idempotency_key, new.sha256)
-    await insert_goal(conn, request.trace_id, new.goal, new.locale, new.context)
-    await append_event(conn, request.trace_id, "accepted", "accepted", None, _said(request))
-    await _open_trace(conn, rein, request, now)
-    return Accepted(request.trace_id, request)
+@router.get("")
+async def list_runs(
+    services: AppServices, caller: GoalsRead, query: Annotated[KindQuery, Query()]
+) -> RunPage:
+    """Runs of every kind, newest first, in pages. Days are UTC."""
+    after = query.after()
+    async with services.transaction(caller) as conn:
+        found = await select_runs(conn, query.filters(caller), after, query.limit + 1)
+    items = [
+        RunItem(**dict(run), link=services.addresses.run(run.trace_id))
+        for run in found[: query.limit]
+    ]
+    return RunPage(items=items, next_cursor=next_page(found, query.limit))
 
 
-async def start(rein: Services, request: GoalRequest) -> bool:
-    """Start the run's workflow. False when Temporal is away: the reconciler starts it then."""
-    try:
-        with attach(rein.context(request.trace_id)):
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await start_goal_generation(
-                    rein.temporal,
-                    request,
-                    task_queue=rein.config.task_queue,
-                    trace_url=rein.addresses.trace(request.trace_id),
-                )
-    except (RPCError, RuntimeError, TimeoutError) as error:
-        # RuntimeError is what the SDK raises when a lazy client cannot connect.
-        log.warning(
-            "start_left_to_reconciler",
-            trace_id=str(request.trace_id),
-            error=type(error).__name__,
+@router.get("/{trace_id}")
+async def read_run(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> Run:
+    """A run of any kind: where it stands, how it ended, what it took."""
+    async with services.transaction(caller) as conn:
+        return await show_run(conn, services, caller, trace_id)
+
+
+async def _position(
+    trace_id: TraceId,
+    services: AppServices,
+    caller: GoalsRead,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=0, le=LARGEST_SEQ, description="The id of the last event you have"),
+    ] = None,
+) -> int:
+    """Where the stream begins. Nothing left to tell is 204: it stops a browser's EventSource."""
+    async with services.transaction(caller) as conn:
+        found = await select_found_run(conn, caller.tenant, trace_id)
+    if found is None:
+        raise unknown_run(trace_id)
+    after = last_event_id or 0
+    if after > found.last_seq:  # nothing would ever come, not even the end
+        raise InvalidRequest(
+            f"header.last-event-id: expected at most {found.last_seq}, the run's last event; "
+            f"came {after}",
+            cure="send the id of an event of this run, or leave the header out to have them all",
         )
-        return False
-    return True
+    if found.status in FINAL_STATUSES and after == found.last_seq:
+        raise HTTPException(204)
+    return after
 
 
-def start_unless_ended(rein: Services, accepted: Accepted) -> None:
-    """Start an accepted run's workflow; for a replayed one that may not have happened yet.
+@router.get(
+    "/{trace_id}/events",
+    response_class=EventSourceResponse,
+    responses={204: {"description": "The run has ended and you have all its events"}},
+)
+async def watch_run(
+    trace_id: TraceId,
+    services: AppServices,
+    caller: GoalsRead,
+    after: Annotated[int, Depends(_position)],
+) -> AsyncIterator[ServerSentEvent]:
+    """The run's events as they come, from the first one, or from the one after Last-Event-ID.
 
-    The answer does not wait for it: the run is accepted, and whatever happens to this process,
-    the reconciler starts what was not started.
+    The stream ends after the event `finished`. Any number may watch; a lost connection resumes.
     """
-    if not accepted.replayed or accepted.status == "accepted":
-        starting = asyncio.create_task(start(rein, accepted.request))
-        rein.starting.add(starting)
-        starting.add_done_callback(rein.starting.discard)
+    async with aclosing(services.watchers.watch(caller.tenant, trace_id, after)) as events:
+        async for event in events:
+            yield ServerSentEvent(data=event, event=event.kind, id=str(event.seq))
 
 
-async def cancel(rein: Services, trace_id: UUID) -> None:
+@router.post("/{trace_id}/cancel", status_code=202)
+async def cancel_run(trace_id: TraceId, services: AppServices, caller: GoalsWrite) -> Run:
+    """Ask a run to stop where it stands. Its row and its trace say `cancelled` soon after."""
+    await _cancel(services, caller, trace_id)
+    async with services.transaction(caller) as conn:
+        return await show_run(conn, services, caller, trace_id)
+
+
+@router.post("/{trace_id}/rerun", status_code=202, dependencies=[JsonOnly])
+async def rerun_run(
+    trace_id: TraceId,
+    submission: Annotated[RerunSubmission, Body(openapi_examples=RERUN_EXAMPLES)],
+    request: Request,
+    response: Response,
+    services: AppServices,
+    caller: GoalsWrite,
+    wait_s: Wait,
+    idempotency_key: IdempotencyKey = None,
+) -> Run:
+    """Repeat an ended run from a stage on, as a run of its own; the old result stays.
+
+    Model and prompt versions are the old run's, but for what the body changes.
+    """
+    sent = Sent(request.url.path, submission, idempotency_key)
+    accepted = await repeat(services, caller, trace_id, submission, sent)
+    start_unless_ended(services, accepted)
+    return await answer_run(services, caller, accepted, response, wait_s)
+
+
+@router.get("/{trace_id}/trace", status_code=307, response_class=RedirectResponse)
+async def open_trace_page(
+    trace_id: TraceId, services: AppServices, caller: GoalsRead
+) -> RedirectResponse:
+    """Leads to the run's trace in Opik."""
+    async with services.transaction(caller) as conn:
+        if await select_found_run(conn, caller.tenant, trace_id) is None:
+            raise unknown_run(trace_id)
+        page = await services.pages.find(conn, trace_id)
+    if page is None:
+        raise Unavailable(
+            "the first trace has not reached Opik yet, so its page is not known",
+            cure="try again in a moment; if it stays, see whether the shipper and Opik run",
+            retry_after=2,
+        )
+    return RedirectResponse(page, 307)
+
+
+async def _cancel(services: Services, caller: Caller, trace_id: UUID) -> None:
     """Ask the run's workflow to cancel. Raises NotFound, AlreadyFinished or Unavailable.
 
     A run that was not started yet is started first: then it ends as any cancelled run does.
     """
-    async with acquire(rein.pool) as conn:
-        found = await select_found_run(conn, trace_id)
-        request = await select_request(conn, trace_id)
-    if found is None or request is None:
+    async with services.transaction(caller) as conn:
+        found = await select_found_run(conn, caller.tenant, trace_id)
+        stored = await select_request(conn, caller.tenant, trace_id)
+    if found is None or stored is None:
         raise unknown_run(trace_id)
     if found.status in FINAL_STATUSES:
         raise AlreadyFinished(f"the run ended as {found.status}", cure="nothing is left to cancel")
-    if not await _cancel_workflow(rein, trace_id):
-        if not await start(rein, request):
+    name = workflow_id(found.kind, trace_id)
+    if not await _cancel_workflow(services, name):
+        if not await start(services, request_of(stored)):
             raise _temporal_away()
-        await _cancel_workflow(rein, trace_id)
+        await _cancel_workflow(services, name)
 
 
-async def _cancel_workflow(rein: Services, trace_id: UUID) -> bool:
-    """False when Temporal knows no workflow of that run."""
-    workflow = rein.temporal.get_workflow_handle(workflow_id("goal_generation", trace_id))
+async def _cancel_workflow(services: Services, name: str) -> bool:
+    """False when Temporal knows no workflow of that id."""
+    workflow = services.temporal.get_workflow_handle(name)
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             await workflow.cancel(rpc_timeout=timedelta(seconds=START_TIMEOUT_S))
@@ -156,122 +196,7 @@ async def _cancel_workflow(rein: Services, trace_id: UUID) -> bool:
     return True
 
 
-async def answer(
-    rein: Services, accepted: Accepted, response: Response, wait_s: int | None
-) -> GoalRun:
-    """The run as it is now, or as it is after the wait; 200 when it has its result, else 202."""
-    response.headers["Location"] = rein.addresses.goal(accepted.trace_id)
-    if accepted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    if wait_s is not None:
-        await rein.watchers.finished(accepted.trace_id, wait_s)
-        response.headers["Preference-Applied"] = f"wait={wait_s}"
-    try:
-        async with acquire(rein.pool) as conn:
-            run = await show(conn, rein, accepted.trace_id)
-    except Unavailable as error:
-        # Without this a caller that has no key would send it again, and have two runs.
-        raise Unavailable(
-            f"the run is accepted, but cannot be shown: {error.detail}",
-            cure=f"do not send it again: read {rein.addresses.goal(accepted.trace_id)}",
-            retry_after=error.retry_after,
-            trace_id=accepted.trace_id,
-        ) from error
-    response.status_code = 200 if run.status in FINAL_STATUSES else 202
-    return run
-
-
-async def show(conn: Connection, rein: Services, trace_id: UUID) -> GoalRun:
-    """A run with its links. Raises NotFound."""
-    report = await select_report(conn, trace_id)
-    if report is None:
-        raise unknown_run(trace_id)
-    return _with_links(report, rein, await rein.pages.find(conn, trace_id))
-
-
 def _temporal_away() -> Unavailable:
     return Unavailable(
         "Temporal did not answer in time", cure="send the same request again", retry_after=3
     )
-
-
-def unknown_run(trace_id: UUID) -> NotFound:
-    return NotFound(
-        f"no run has the trace id {trace_id}",
-        cure="use the trace_id of an answer to POST /api/goals; GET /api/goals lists them",
-        trace_id=trace_id,
-    )
-
-
-def _request(new: NewRun, trace_id: UUID, now: datetime, key: str) -> GoalRequest:
-    return GoalRequest(
-        trace_id=trace_id,
-        user=pseudonym(new.user_id, key),
-        goal=new.goal,
-        locale=new.locale,
-        context=new.context,
-        today=now.date(),
-        manifest=new.manifest,
-        rerun=new.rerun,
-    )
-
-
-async def _replay(conn: Connection, key: str, sha256: str) -> Accepted:
-    found = await select_run_by_key(conn, key)
-    if found is None or found.request_sha256 != sha256:
-        raise IdempotencyMismatch(
-            "the Idempotency-Key came before, with another body or address",
-            cure="send a new key with a new request; repeat a request without changing it",
-            trace_id=found.trace_id if found else None,
-        )
-    request = await select_request(conn, found.trace_id)
-    if request is None:
-        raise unknown_run(found.trace_id)
-    return Accepted(found.trace_id, request, found.status, replayed=True)
-
-
-async def _open_trace(
-    conn: Connection, rein: Services, request: GoalRequest, now: datetime
-) -> None:
-    addresses, trace_id = rein.addresses, request.trace_id
-    prompts = {stage: f"v{ref.version}" for stage, ref in request.manifest.prompts.items()}
-    metadata = {
-        "user_id": request.user,
-        "workflow_id": workflow_id("goal_generation", trace_id),
-        "workflow_url": addresses.workflow(trace_id),
-        "run_url": addresses.goal(trace_id),
-        "manifest": request.manifest.model_dump(mode="json"),
-        "locale": request.locale,
-        "accepted_at": now.isoformat(),
-    }
-    if rein.config.notice:
-        metadata["notice"] = rein.config.notice
-    if request.rerun:
-        metadata["rerun"] = request.rerun.model_dump(mode="json")
-    await open_trace(
-        conn,
-        rein.context(trace_id),
-        name=TRACE_NAMES["goal_generation"],
-        started_at=now,
-        input={
-            "goal": request.goal,
-            "context": request.context.model_dump(mode="json", exclude_none=True),
-        },
-        metadata=metadata,
-        tags=[
-            request.manifest.model,
-            *(f"{stage}:{version}" for stage, version in prompts.items()),
-            *(["rerun"] if request.rerun else []),
-        ],
-    )
-
-
-def _said(request: GoalRequest) -> str:
-    if request.rerun:
-        return f"Accepted: again from {request.rerun.from_stage}"
-    return "Accepted"
-
-
-def _with_links(report: GoalReport, rein: Services, page: str | None) -> GoalRun:
-    links: RunLinks = rein.addresses.run(report.trace_id, trace=page)
-    return GoalRun(**dict(report), notice=rein.config.notice or None, links=links)

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import asyncpg
-import httpx
 
 from benchmarks.dbos_pipeline import dbos_pipeline
 from benchmarks.floor import floor
@@ -114,7 +113,7 @@ async def latency_of_document(contestant: Contestant, runs: int) -> Latency:
 async def post_latency(stack: Stack, runs: int = 60) -> dict[str, float]:
     """The API's own answer, milliseconds; each run ends before the next is asked for."""
     taken = []
-    async with httpx.AsyncClient(base_url=stack.urls["api"], timeout=30) as http:
+    async with stack.client(timeout_s=30) as http:
         for _ in range(runs + 10):
             began = time.perf_counter()
             answer = (await http.post("/api/goals", json=BODY)).raise_for_status()

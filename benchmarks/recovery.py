@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 import asyncpg
-import httpx
 
 from benchmarks.rein import BODY
 from devstack.controls import GeminiControl
@@ -38,7 +37,7 @@ BOUGHT_AGAIN = """
 async def recover(stack: Stack, gemini: GeminiControl, runs: int = 50) -> Recovery:
     """With the source document's latencies; the worker is started again at once."""
     before = len(await gemini.calls())
-    async with httpx.AsyncClient(base_url=stack.urls["api"], timeout=90) as http:
+    async with stack.client(timeout_s=90) as http:
         wait = {"Prefer": "wait=60"}
         waiting = [
             asyncio.create_task(http.post("/api/goals", json=BODY, headers=wait))

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-import httpx
 
 from benchmarks.calls import GOAL
 from benchmarks.measure import Contestant
@@ -16,8 +15,7 @@ BODY = {"goal": GOAL, "user_id": "bench"}
 @asynccontextmanager
 async def rein(stack: Stack) -> AsyncIterator[Contestant]:
     """One run: POST, and the answer when it is done."""
-    limits = httpx.Limits(max_connections=100)
-    async with httpx.AsyncClient(base_url=stack.urls["api"], timeout=60, limits=limits) as http:
+    async with stack.client(timeout_s=60) as http:
 
         async def run() -> None:
             answer = await http.post("/api/goals", json=BODY, headers={"Prefer": "wait=55"})

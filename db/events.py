@@ -4,21 +4,67 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 from uuid import UUID
 
 import structlog
 
-from db.pool import Connection, Pool, acquire, listen
+from db.pool import Connection, Pool, listen, transaction
 from domain.errors import Unavailable
-from domain.runs import RunEvent
+from domain.runs import RunEvent, RunEventKind, Stage
 
 log = structlog.get_logger()
 
 CHANNEL = "run_events"
-# How long a watcher trusts silence before it reads the rows again: while the listening connection
-# hears, and while it does not.
-TRUST_S, DEAF_S = 15.0, 0.5
+# A watcher reads the rows again after this long without a notification, in seconds; the second
+# figure holds while the listening connection is lost.
+POLL_S, POLL_DISCONNECTED_S = 15.0, 0.5
 PAGE = 100
+
+
+async def append_event(
+    conn: Connection,
+    trace_id: UUID,
+    key: str,
+    kind: RunEventKind,
+    stage: Stage | None,
+    message: str,
+    data: dict[str, Any] | None = None,
+) -> int | None:
+    """Add the run's next event and wake its watchers; None when `key` is there already.
+
+    The update of the run's row locks it, so that a higher `seq` never commits before a lower one.
+    A stage's first event also moves an accepted run to running.
+    """
+    seq: int | None = await conn.fetchval(
+        """
+        WITH run AS (
+            UPDATE runs
+               SET last_seq = last_seq + 1,
+                   stage = coalesce($4, stage),
+                   status = CASE WHEN status = 'accepted' AND $4 IS NOT NULL
+                                 THEN 'running' ELSE status END,
+                   started_at = CASE WHEN $4 IS NOT NULL
+                                     THEN coalesce(started_at, now()) ELSE started_at END
+             WHERE trace_id = $1
+               AND NOT EXISTS (SELECT FROM run_events WHERE trace_id = $1 AND key = $2)
+            RETURNING last_seq
+        ), event AS (
+            INSERT INTO run_events (trace_id, seq, key, kind, stage, message, data)
+            SELECT $1, last_seq, $2, $3, $4, $5, $6 FROM run
+            ON CONFLICT (trace_id, key) DO NOTHING
+            RETURNING seq
+        )
+        SELECT seq FROM event, pg_notify('run_events', $1::text || ' ' || $3)
+        """,
+        trace_id,
+        key,
+        kind,
+        stage,
+        message,
+        data or {},
+    )
+    return seq
 
 
 async def select_events(conn: Connection, trace_id: UUID, after: int) -> list[RunEvent]:
@@ -50,46 +96,46 @@ Waiting = defaultdict[str, set[asyncio.Event]]
 
 
 class Watchers:
-    """Wakes the watchers of a run when PostgreSQL says that it has a new event.
+    """Wakes the watchers of a run when PostgreSQL notifies that it has a new event.
 
-    A notification carries no event: watchers read rows from where they stand, so that one that was
-    missed costs time, never an event.
+    A notification carries no event: a watcher reads the rows after its own position, so that a
+    missed notification costs time, never an event.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: Waiting = defaultdict(set)
-        self._for_the_end: Waiting = defaultdict(set)
-        self._hearing = False
+        self._watching: Waiting = defaultdict(set)
+        self._awaiting_end: Waiting = defaultdict(set)
+        self._connected = False
         self._closed = False
 
     @asynccontextmanager
     async def listening(self, url: str) -> AsyncIterator[None]:
-        """Hear PostgreSQL while the block runs; afterwards every watcher ends."""
-        ear = asyncio.create_task(listen(url, CHANNEL, self._notified, self._heard))
+        """Listen to PostgreSQL while the block runs; afterwards every watcher ends."""
+        listener = asyncio.create_task(
+            listen(url, CHANNEL, self._on_notification, self._on_connection)
+        )
         try:
             yield
         finally:
             self.close()
-            ear.cancel()
+            listener.cancel()
             with suppress(asyncio.CancelledError):
-                await ear
+                await listener
 
     def close(self) -> None:
         """End every watcher: the process stops."""
         self._closed = True
         self._wake_all()
 
-    def watched(self) -> int:
-        """How many runs somebody waits for."""
-        return len(self._waiting) + len(self._for_the_end)
-
-    async def watch(self, trace_id: UUID, after: int = 0) -> AsyncGenerator[RunEvent, None]:
+    async def watch(
+        self, tenant: str, trace_id: UUID, after: int = 0
+    ) -> AsyncGenerator[RunEvent, None]:
         """The run's events after `after`, as they come, until it has finished."""
-        with _waiter(self._waiting, trace_id) as woken:
+        with _waiter(self._watching, trace_id) as woken:
             while not self._closed:
                 woken.clear()
-                events = await self._read(trace_id, after)
+                events = await self._read(tenant, trace_id, after)
                 for event in events:
                     yield event
                     after = event.seq
@@ -98,33 +144,33 @@ class Watchers:
                 if len(events) < PAGE:
                     await self._sleep(woken)
 
-    async def finished(self, trace_id: UUID, within_s: float) -> bool:
+    async def finished(self, tenant: str, trace_id: UUID, within_s: float) -> bool:
         """Wait until the run has finished; False when it has not in time.
 
         Only the end wakes it: what happens in between is not read.
         """
-        with suppress(TimeoutError), _waiter(self._for_the_end, trace_id) as woken:
+        with suppress(TimeoutError), _waiter(self._awaiting_end, trace_id) as woken:
             async with asyncio.timeout(within_s):
                 while not self._closed:
                     woken.clear()
-                    if await self._has_ended(trace_id):
+                    if await self._has_ended(tenant, trace_id):
                         return True
                     await self._sleep(woken)
         return False
 
-    async def _read(self, trace_id: UUID, after: int) -> list[RunEvent]:
+    async def _read(self, tenant: str, trace_id: UUID, after: int) -> list[RunEvent]:
         """The next events; none while PostgreSQL is away, so that a stream outlives that."""
         try:
-            async with acquire(self._pool) as conn:
+            async with transaction(self._pool, tenant) as conn:
                 return await select_events(conn, trace_id, after)
         except Unavailable as error:
             log.warning("events_unreadable", trace_id=str(trace_id), error=error.detail)
             return []
 
-    async def _has_ended(self, trace_id: UUID) -> bool:
+    async def _has_ended(self, tenant: str, trace_id: UUID) -> bool:
         """False also while PostgreSQL is away."""
         try:
-            async with acquire(self._pool) as conn:
+            async with transaction(self._pool, tenant) as conn:
                 return await select_has_ended(conn, trace_id)
         except Unavailable as error:
             log.warning("run_unreadable", trace_id=str(trace_id), error=error.detail)
@@ -132,21 +178,21 @@ class Watchers:
 
     async def _sleep(self, woken: asyncio.Event) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(TRUST_S if self._hearing else DEAF_S):
+            async with asyncio.timeout(POLL_S if self._connected else POLL_DISCONNECTED_S):
                 await woken.wait()
 
-    def _notified(self, payload: str) -> None:
+    def _on_notification(self, payload: str) -> None:
         trace_id, _, kind = payload.partition(" ")
-        _wake(self._waiting.get(trace_id, ()))
+        _wake(self._watching.get(trace_id, ()))
         if kind == "finished":
-            _wake(self._for_the_end.get(trace_id, ()))
+            _wake(self._awaiting_end.get(trace_id, ()))
 
-    def _heard(self, hearing: bool) -> None:
-        self._hearing = hearing
+    def _on_connection(self, connected: bool) -> None:
+        self._connected = connected
         self._wake_all()
 
     def _wake_all(self) -> None:
-        for waiting in (*self._waiting.values(), *self._for_the_end.values()):
+        for waiting in (*self._watching.values(), *self._awaiting_end.values()):
             _wake(waiting)
 
 

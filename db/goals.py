@@ -22,19 +22,18 @@ async def insert_goal(
     )
 
 
-async def update_clarified_goal(conn: Connection, goal: ClarifiedGoal) -> ClarifiedGoal:
-    """Store the clarified goal unless there is one; return the stored one."""
+async def insert_clarified_goal(conn: Connection, goal: ClarifiedGoal) -> ClarifiedGoal:
+    """Store what a run made of a person's words; return the stored one (the first that came)."""
     stored = await conn.fetchval(
         """
-        UPDATE goals
-           SET clarified = coalesce(clarified, $2), category = coalesce(category, $3),
-               clarified_at = coalesce(clarified_at, now())
-         WHERE trace_id = $1
-        RETURNING clarified
+        INSERT INTO clarified_goals (trace_id, category, body)
+        VALUES ($1, $2, $3)
+        ON CONFLICT (trace_id) DO UPDATE SET category = clarified_goals.category
+        RETURNING body
         """,
         goal.trace_id,
-        goal,
         goal.category,
+        goal,
     )
     return ClarifiedGoal.model_validate(stored)
 
@@ -65,7 +64,8 @@ async def insert_evaluation(conn: Connection, trace_id: UUID, evaluation: Evalua
                                         specificity, measurability, actionability, overall,
                                         status, body)
         VALUES ($1, $2, $3, $4::float8, $5::float8, $6::float8, $7::float8, $8::float8, $9, $10)
-        ON CONFLICT (trace_id, resolution_id) DO UPDATE SET overall = evaluation_metrics.overall
+        ON CONFLICT (trace_id, resolution_id, judge)
+        DO UPDATE SET overall = evaluation_metrics.overall
         RETURNING body
         """,
         evaluation.evaluation_id,
@@ -102,65 +102,40 @@ async def insert_plan(conn: Connection, trace_id: UUID, plan: Plan) -> Plan:
     return Plan.model_validate(stored)
 
 
-async def update_kept_resolution(conn: Connection, trace_id: UUID, resolution_id: UUID) -> None:
-    """Mark the draft that the run ended with."""
-    await conn.execute(
-        "UPDATE resolutions SET kept = (resolution_id = $2) WHERE trace_id = $1",
-        trace_id,
-        resolution_id,
-    )
-
-
 async def select_clarified_goal(conn: Connection, trace_id: UUID) -> ClarifiedGoal | None:
-    """The clarified goal of a run; None before its preprocess stage is done."""
-    stored = await conn.fetchval("SELECT clarified FROM goals WHERE trace_id = $1", trace_id)
+    """The goal as a run clarified it; None before its preprocess stage is done."""
+    stored = await conn.fetchval("SELECT body FROM clarified_goals WHERE trace_id = $1", trace_id)
     return None if stored is None else ClarifiedGoal.model_validate(stored)
 
 
-async def select_kept_resolution(conn: Connection, trace_id: UUID) -> Resolution | None:
-    """The draft a run ended with; the newest one when it has not ended."""
+async def select_resolution(conn: Connection, resolution_id: UUID) -> Resolution | None:
+    """A resolution, whichever run wrote it."""
     stored = await conn.fetchval(
-        "SELECT body FROM resolutions WHERE trace_id = $1 ORDER BY kept DESC, draft DESC LIMIT 1",
-        trace_id,
+        "SELECT body FROM resolutions WHERE resolution_id = $1", resolution_id
     )
     return None if stored is None else Resolution.model_validate(stored)
 
 
-async def select_evaluation(
-    conn: Connection, trace_id: UUID, resolution_id: UUID
-) -> Evaluation | None:
-    """The scores that a run gave to a resolution."""
+async def select_evaluation(conn: Connection, evaluation_id: UUID) -> Evaluation | None:
+    """An evaluation, whichever run made it."""
     stored = await conn.fetchval(
-        "SELECT body FROM evaluation_metrics WHERE trace_id = $1 AND resolution_id = $2",
-        trace_id,
-        resolution_id,
+        "SELECT body FROM evaluation_metrics WHERE evaluation_id = $1", evaluation_id
     )
     return None if stored is None else Evaluation.model_validate(stored)
 
 
-async def select_plan(conn: Connection, trace_id: UUID, resolution_id: UUID) -> Plan | None:
-    """The plan that a run made for a resolution."""
-    stored = await conn.fetchval(
-        "SELECT body FROM plans WHERE trace_id = $1 AND resolution_id = $2",
-        trace_id,
-        resolution_id,
-    )
-    return None if stored is None else Plan.model_validate(stored)
-
-
-async def select_last_evaluation(
-    conn: Connection, trace_id: UUID, evaluation_id: UUID | None
-) -> Evaluation | None:
-    """The evaluation a run ended with, or the newest one of a run that did not come that far."""
+async def select_last_evaluation(conn: Connection, trace_id: UUID) -> Evaluation | None:
+    """The newest evaluation that a run made."""
     stored = await conn.fetchval(
         """
-        SELECT body
-          FROM evaluation_metrics
-         WHERE trace_id = $1 AND ($2::uuid IS NULL OR evaluation_id = $2)
-         ORDER BY created_at DESC
-         LIMIT 1
+        SELECT body FROM evaluation_metrics WHERE trace_id = $1 ORDER BY created_at DESC LIMIT 1
         """,
         trace_id,
-        evaluation_id,
     )
     return None if stored is None else Evaluation.model_validate(stored)
+
+
+async def select_plan(conn: Connection, plan_id: UUID) -> Plan | None:
+    """A plan, whichever run made it."""
+    stored = await conn.fetchval("SELECT body FROM plans WHERE plan_id = $1", plan_id)
+    return None if stored is None else Plan.model_validate(stored)

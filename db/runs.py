@@ -1,97 +1,60 @@
-"""The row of a run, its events and its end."""
+"""The row of a run of any kind: accepted, looked up, ended."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from db.pool import Connection
-from domain.goals import GoalRequest
-from domain.runs import Manifest, RunEventKind, RunKind, RunStatus, Stage
+from domain.results import FoundRun
+from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
+
+
+class StoredRequest(NamedTuple):
+    """The input that a run's workflow is started with: JSON, to be read by its kind's model."""
+
+    trace_id: UUID
+    kind: RunKind
+    body: dict[str, Any]
 
 
 async def insert_run(
-    conn: Connection,
-    *,
-    trace_id: UUID,
-    kind: RunKind,
-    user_id: str,
-    pseudonym: str,
-    workflow_id: str,
-    idempotency_key: str | None,
-    request_sha256: str,
-    request: object,
-    manifest: Manifest,
-    source_trace_id: UUID | None,
-    created_at: datetime,
-) -> bool:
-    """Store an accepted run. False when the Idempotency-Key is taken: nothing was stored then."""
-    inserted = await conn.fetchval(
+    conn: Connection, request: RunRequest, *, user_id: str, goal_id: UUID, created_at: datetime
+) -> None:
+    """Store an accepted run. `goal_id` is the trace id of the run that holds the person's words."""
+    await conn.execute(
         """
-        INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, idempotency_key,
-                          request_sha256, request, manifest, source_trace_id, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (idempotency_key) DO NOTHING
-        RETURNING trace_id
+        INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request, manifest,
+                          source_trace_id, goal_id, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         """,
-        trace_id,
-        kind,
+        request.trace_id,
+        request.kind,
         user_id,
-        pseudonym,
-        workflow_id,
-        idempotency_key,
-        request_sha256,
+        request.user,
+        workflow_id(request.kind, request.trace_id),
         request,
-        manifest,
-        source_trace_id,
+        request.manifest,
+        request.rerun.source_trace_id if request.rerun else None,
+        goal_id,
         created_at,
     )
-    return inserted is not None
 
 
-async def append_event(
-    conn: Connection,
-    trace_id: UUID,
-    key: str,
-    kind: RunEventKind,
-    stage: Stage | None,
-    message: str,
-    data: dict[str, Any] | None = None,
-) -> int | None:
-    """Add the run's next event and wake its watchers; None when `key` is there already.
+async def lock_run(conn: Connection, trace_id: UUID) -> RunKind | None:
+    """Lock a run's row until the transaction ends, and act for its tenant from here on.
 
-    The update of the run's row locks it, so that a higher `seq` never commits before a lower one.
-    A stage's first event also moves an accepted run to running.
+    Returns its kind; None when nobody accepted such a run. Only operations may see any tenant's.
     """
-    seq: int | None = await conn.fetchval(
+    kind: RunKind | None = await conn.fetchval(
         """
-        WITH run AS (
-            UPDATE runs
-               SET last_seq = last_seq + 1,
-                   stage = coalesce($4, stage),
-                   status = CASE WHEN status = 'accepted' AND $4 IS NOT NULL
-                                 THEN 'running' ELSE status END,
-                   started_at = CASE WHEN $4 IS NOT NULL
-                                     THEN coalesce(started_at, now()) ELSE started_at END
-             WHERE trace_id = $1
-               AND NOT EXISTS (SELECT FROM run_events WHERE trace_id = $1 AND key = $2)
-            RETURNING last_seq
-        ), event AS (
-            INSERT INTO run_events (trace_id, seq, key, kind, stage, message, data)
-            SELECT $1, last_seq, $2, $3, $4, $5, $6 FROM run
-            ON CONFLICT (trace_id, key) DO NOTHING
-            RETURNING seq
-        )
-        SELECT seq FROM event, pg_notify('run_events', $1::text || ' ' || $3)
+        SELECT kind, set_config('rein.tenant', tenant_id, true)
+          FROM runs WHERE trace_id = $1
+           FOR UPDATE
         """,
         trace_id,
-        key,
-        kind,
-        stage,
-        message,
-        data or {},
     )
-    return seq
+    return kind
 
 
 async def finish_run(
@@ -113,8 +76,8 @@ async def finish_run(
         """
         UPDATE runs
            SET status = $2, error_code = $3, error_message = $4, outcome = $5, finished_at = $6,
-               quality_score = ($5::jsonb ->> 'quality_score')::numeric,
-               duration_ms = greatest(0, extract(epoch FROM $6 - created_at) * 1000)::integer,
+               quality_score = ($5::jsonb ->> 'quality_score')::float8,
+               duration_ms = greatest(0, extract(epoch FROM $6 - created_at) * 1000)::bigint,
                input_tokens = spent.input_tokens, output_tokens = spent.output_tokens,
                cost_usd = spent.cost_usd, workflow_run_id = $7
           FROM (SELECT coalesce(sum(input_tokens), 0) AS input_tokens,
@@ -138,6 +101,26 @@ async def finish_run(
     return updated is not None
 
 
+async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
+    """Whether a tenant has such a run, and where it stands."""
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, status, last_seq FROM runs WHERE trace_id = $1 AND tenant_id = $2",
+        trace_id,
+        tenant,
+    )
+    return None if row is None else FoundRun.model_validate(dict(row))
+
+
+async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> StoredRequest | None:
+    """The input of a tenant's run."""
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, request FROM runs WHERE trace_id = $1 AND tenant_id = $2",
+        trace_id,
+        tenant,
+    )
+    return None if row is None else StoredRequest(*row)
+
+
 async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
     """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
     rows = await conn.fetch(
@@ -152,9 +135,26 @@ async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
     return [row["workflow_id"] for row in rows]
 
 
-async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[GoalRequest]:
-    """What these workflows were, or are to be, started with; the oldest run first."""
+async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
+    """The inputs of these workflows; the oldest run first."""
     rows = await conn.fetch(
-        "SELECT request FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at", workflow_ids
+        """
+        SELECT trace_id, kind, request
+          FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at
+        """,
+        workflow_ids,
     )
-    return [GoalRequest.model_validate(row["request"]) for row in rows]
+    return [StoredRequest(*row) for row in rows]
+
+
+async def count_recent_runs(conn: Connection) -> dict[str, int]:
+    """Runs by status: those that have not ended, and those accepted in the last 24 hours."""
+    rows = await conn.fetch(
+        """
+        SELECT status, count(*) AS runs
+          FROM runs
+         WHERE finished_at IS NULL OR created_at > now() - interval '24 hours'
+         GROUP BY status
+        """
+    )
+    return {row["status"]: row["runs"] for row in rows}

@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-DEFAULT_GOAL = "I want to run a 5K by end of Q1"
-
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code."""
@@ -13,7 +11,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--state", type=Path, default=Path(".rein"), help="the state folder")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="start everything and run a goal")
-    run.add_argument("--goal", default=DEFAULT_GOAL)
+    run.add_argument("--goal", default="", help="sent to the stack that runs already, if any")
     run.add_argument("--once", action="store_true", help="stop after the result")
     doctor = commands.add_parser("doctor", help="what is there, what is missing, how to get it")
     doctor.add_argument("--quick", action="store_true", help="without probing a Temporal server")
@@ -21,7 +19,7 @@ def main(arguments: list[str]) -> int:
     if asked.command == "run":
         from devstack.run import run as start  # noqa: PLC0415  (doctor must work when this fails)
 
-        return start(asked.goal or DEFAULT_GOAL, once=asked.once, state=asked.state)
+        return start(asked.goal, once=asked.once, state=asked.state)
     from devstack.doctor import examine  # noqa: PLC0415
 
     return examine(asked.state, quick=asked.quick)

@@ -23,8 +23,12 @@ class Configuration:
     @property
     def ports_needed(self) -> list[str]:
         """The names of the ports that are listened on."""
-        names = [name for name in ("api", "postgres", "gemini", "opik") if name in self.services]
-        return names + (["temporal", "temporal_ui"] if "temporal" in self.services else [])
+        several = {
+            "api": ["api", "api_operations"],
+            "temporal": ["temporal", "temporal_ui"],
+            **{name: [name] for name in ("postgres", "gemini", "opik")},
+        }
+        return [port for name, ports in several.items() if name in self.services for port in ports]
 
 
 def read_environment(root: Path) -> dict[str, str]:

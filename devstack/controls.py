@@ -77,21 +77,26 @@ class OpikControl(_Control):
         return f"{self.url}/api"
 
     async def fault(self, **fault: Any) -> None:
-        """E.g. `kind="429", count=2` or `kind="hang"`."""
-        (await self.http.put("/control/fault", json=fault)).raise_for_status()
+        """Adds one, e.g. `kind="429", count=2` or `kind="hang"`."""
+        (await self.http.post("/control/faults", json=fault)).raise_for_status()
 
     async def wait(self, **wanted: str | int) -> dict[str, Any]:
         """Waits for e.g. `trace_id=…, ended=1, closed_spans=1, scores=5`; fails after `timeout`."""
         query: dict[str, str | int] = {"timeout": 30, **wanted}
         answer = await self.http.get("/control/wait", params=query, timeout=60)
-        if answer.status_code != 200:
-            raise TimeoutError(answer.text)
+        _reached(answer)
         found: dict[str, Any] = answer.json()
         return found
 
+    async def rule_triggers(self, trace_id: str) -> int:
+        """How often Opik's online rules would have judged a trace."""
+        answer = await self.http.get("/control/rule-triggers")
+        answer.raise_for_status()
+        return int(answer.json()["triggers"].get(trace_id, 0))
+
     async def reset(self) -> None:
         """No faults."""
-        (await self.http.delete("/control/fault")).raise_for_status()
+        (await self.http.delete("/control/faults")).raise_for_status()
 
 
 def _reached(answer: httpx.Response) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -16,10 +17,17 @@ USER = "demo"
 RESUMES, RESUME_PAUSE_S = 60, 0.5
 
 
-def client(url: str) -> httpx.AsyncClient:
-    """For the API. A stream may be silent for as long as a model call takes."""
-    timeout = httpx.Timeout(10, read=120)
-    return httpx.AsyncClient(base_url=url, trust_env=False, verify=PLAIN, timeout=timeout)
+def client(url: str, public_url: str, key: str) -> httpx.AsyncClient:
+    """For the API, which serves the host of its public address alone.
+
+    A stream may be silent for as long as a model call takes.
+    """
+    timeout, headers = httpx.Timeout(10, read=120), {"Host": urlsplit(public_url).netloc}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return httpx.AsyncClient(
+        base_url=url, headers=headers, trust_env=False, verify=PLAIN, timeout=timeout
+    )
 
 
 async def submit(api: httpx.AsyncClient, goal: str) -> Json:
@@ -52,7 +60,7 @@ async def follow(api: httpx.AsyncClient, trace_id: str) -> AsyncIterator[Json]:
 
 async def _events(api: httpx.AsyncClient, trace_id: str, last: str) -> AsyncIterator[Json]:
     headers = {"Last-Event-ID": last}
-    async with api.stream("GET", f"/api/goals/{trace_id}/events", headers=headers) as stream:
+    async with api.stream("GET", f"/api/runs/{trace_id}/events", headers=headers) as stream:
         if stream.is_error:
             await stream.aread()
             raise _refused(stream)

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 
 from devstack.errors import StackError
-from devstack.processes import Child, Spec
+from devstack.processes import Spec, run_to_end
 
 REVISION = re.compile(r"^revision[^=\n]*=\s*[\"'](\w+)[\"']", re.MULTILINE)
 BEFORE = re.compile(r"^down_revision[^=\n]*=\s*[\"'](\w+)[\"']", re.MULTILINE)
@@ -52,12 +52,5 @@ async def ensure_migrated(url: str, root: Path, log: Path, environment: dict[str
     if await current(url) == head(root):
         return
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-    child = await Child.spawn(
-        Spec("migrations", command, log, root, {**environment, "DATABASE_URL": url})
-    )
-    try:
-        code = await child.process.wait()
-    finally:
-        await child.kill()
-    if code:
-        raise StackError("the migrations failed", f"all of it: {log}", details=child.tail())
+    spec = Spec("migrations", command, log, root, {**environment, "DATABASE_URL": url})
+    await run_to_end(spec, "the migrations failed", f"all of it: {log}")

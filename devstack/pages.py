@@ -177,10 +177,23 @@ def _facts(run: Json) -> RenderableType:
 
 def run_links(console: Console, run: Json) -> None:
     """Printed unbroken, whatever the width: a folded address cannot be opened."""
-    for name, key in (("trace", "trace"), ("workflow", "workflow"), ("result", "self")):
-        address = run["links"][key]
+    for name in ("trace", "workflow"):
+        address = run["links"][name]
         line = Text.assemble((f"  {name:<10}", "bold"), (address, f"cyan link {address}"))
         console.print(line, soft_wrap=True)
+
+
+def next_steps(console: Console, url: str, key: str) -> None:
+    """How to send a second goal, and where the endpoints are. Printed unbroken, to be copied."""
+    shown = [f"export REIN_KEY={key}"] if key else []
+    bearer = '-H "Authorization: Bearer $REIN_KEY" ' if key else ""
+    body = '{"goal": "Read 20 books this year", "user_id": "me"}'
+    shown.append(f"curl {url}/api/goals {bearer}-H 'Content-Type: application/json' -d '{body}'")
+    docs = f"{url}/docs#key={key}" if key else f"{url}/docs"
+    for line in ("", *(f"  {line}" for line in shown), ""):
+        console.print(Text(line), soft_wrap=True)
+    try_it = Text.assemble(("  try it    ", "bold"), (docs, f"cyan link {docs}"))
+    console.print(try_it, soft_wrap=True)
 
 
 def _quality_style(overall: float) -> str:

@@ -11,6 +11,7 @@ from devstack.errors import StackError
 
 VARIABLES = {
     "api": "REIN_API_PORT",
+    "api_operations": "REIN_API_OPERATIONS_PORT",
     "temporal": "REIN_TEMPORAL_PORT",
     "temporal_ui": "REIN_TEMPORAL_UI_PORT",
     "postgres": "REIN_POSTGRES_PORT",
@@ -24,6 +25,7 @@ class Ports:
     """One port for each part. `temporal_http` is only asked whether the server is ready."""
 
     api: int = 8000
+    api_operations: int = 8001
     temporal: int = 7233
     temporal_ui: int = 8233
     postgres: int = 5433
@@ -93,10 +95,13 @@ def check(ports: Ports, parts: list[str]) -> None:
     if not taken:
         return
     lines = [_describe(name, port) for name, port in taken]
-    name, port = taken[0]
-    other = port + 10_000 if port < 55_000 else port - 10_000
-    cure = f"stop what uses it, or choose another: {VARIABLES[name]}={other} make run"
+    others = (f"{VARIABLES[name]}={_other(port)}" for name, port in taken)
+    cure = f"stop what uses them, or choose others: {' '.join(others)} make run"
     raise StackError("; ".join(lines), cure)
+
+
+def _other(port: int) -> int:
+    return port + 10_000 if port < 55_000 else port - 10_000
 
 
 def _check_different(ports: Ports, parts: list[str]) -> None:

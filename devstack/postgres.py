@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from devstack.errors import REINSTALL, StackError
-from devstack.processes import Child, Spec, ready
+from devstack.processes import Child, Spec, ready, run_to_end
 
 USER = "rein"
 DATABASE = "rein"
@@ -100,17 +100,11 @@ class Postgres:
         command += ["--builtin-locale=C.UTF-8", "--no-instructions"]
         command += [] if self.durable else ["--no-sync"]
         spec = Spec("initdb", command, self.log, self.data, _environment(), user=self.user)
-        child = await Child.spawn(spec)
-        try:
-            code = await child.process.wait()
-        finally:
-            await child.kill()
-        if code:
-            raise StackError(
-                "PostgreSQL could not make its data folder",
-                f"look at the output below; `make clean` starts afresh ({self.data})",
-                details=child.tail(),
-            )
+        await run_to_end(
+            spec,
+            "PostgreSQL could not make its data folder",
+            f"look at the output above; `make clean` starts afresh ({self.data})",
+        )
 
     def _open_path(self) -> None:
         """As root: gives the folder to the user that runs the server, and lets it pass there."""

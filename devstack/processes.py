@@ -117,6 +117,17 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
 
+async def run_to_end(spec: Spec, problem: str, cure: str) -> None:
+    """Runs a process that ends by itself. Raises StackError with `problem` when it fails."""
+    child = await Child.spawn(spec)
+    try:
+        code = await child.process.wait()
+    finally:
+        await child.kill()
+    if code:
+        raise StackError(problem, cure, details=child.tail())
+
+
 async def ready(
     child: Child, check: Callable[[], Awaitable[str]], *, within: float, pause: float = 0.03
 ) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+import httpx
+
+from devstack.keys import ensure_key
 from devstack.migrations import ensure_migrated
 from devstack.ports import Ports
 from devstack.postgres import Postgres
@@ -65,6 +68,8 @@ class Stack:
         self.services = frozenset(services)
         self.latency = latency
         self.children: dict[Service, Child] = {}
+        # An API key of the tenant `local` with every scope; "" while the API asks for none.
+        self.key = ""
         self._watchers: list[asyncio.Task[None]] = []
         self._deaths: asyncio.Queue[Service] = asyncio.Queue()
         self.env = _inherited() | self._addresses() | dict(env or {})
@@ -80,7 +85,12 @@ class Stack:
         )
 
     def _addresses(self) -> dict[str, str]:
-        ports, env = self.ports, {"REIN_PUBLIC_URL": f"http://127.0.0.1:{self.ports.api}"}
+        ports = self.ports
+        env = {
+            "REIN_PUBLIC_URL": f"http://127.0.0.1:{ports.api}",
+            "REIN_API_PORT": str(ports.api),
+            "REIN_API_OPERATIONS_PORT": str(ports.api_operations),
+        }
         if "postgres" in self.services:
             env["DATABASE_URL"] = f"postgresql://rein@127.0.0.1:{ports.postgres}/rein"
         if "temporal" in self.services:
@@ -97,7 +107,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Addresses by name: api, temporal, temporal_ui, temporal_http, postgres, gemini, opik."""
+        """Addresses by name: api, api_operations, temporal (and _ui, _http), postgres …"""
         named = {
             "temporal": "TEMPORAL_ADDRESS",
             "temporal_ui": "TEMPORAL_UI_URL",
@@ -109,9 +119,20 @@ class Stack:
         known = self.env | self._addresses()
         found = {name: known[variable] for name, variable in named.items() if variable in known}
         found["api"] = f"http://127.0.0.1:{self.ports.api}"
+        found["api_operations"] = f"http://127.0.0.1:{self.ports.api_operations}"
         if "temporal" in self.services:
             found["temporal_http"] = self._temporal.http_url
         return found
+
+    def client(self, timeout_s: float, *, connections: int = 100) -> httpx.AsyncClient:
+        """A caller of the API with the stack's own key."""
+        return httpx.AsyncClient(
+            base_url=self.urls["api"],
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            trust_env=False,
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=connections),
+        )
 
     @property
     def gemini_ledger(self) -> Path:
@@ -257,9 +278,10 @@ class Stack:
         await self._python("shipper", ["-m", "tracing.ship"])
 
     async def _start_api(self) -> None:
-        words = ["-m", "uvicorn", "api.app:app", "--host", "127.0.0.1"]
-        child = await self._python("api", [*words, "--port", str(self.ports.api)])
-        await ready(child, lambda: answers(f"{self.urls['api']}/readyz"), within=60)
+        child = await self._python("api", ["-m", "api"])
+        if not self.key and self.env.get("REIN_AUTH") != "off":
+            self.key = await ensure_key(self.state, self.env)
+        await ready(child, lambda: answers(f"{self.urls['api_operations']}/readyz"), within=60)
 
     async def _python(self, service: Service, words: list[str]) -> Child:
         spec = Spec(

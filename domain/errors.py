@@ -3,6 +3,8 @@
 from typing import ClassVar
 from uuid import UUID
 
+from domain.callers import Quota
+
 
 class ReinError(Exception):
     """Base of every error that is shown to a caller.
@@ -29,6 +31,38 @@ class ReinError(Exception):
         self.cure = cure
         self.retry_after = retry_after
         self.trace_id = trace_id
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+class Unauthorized(ReinError):
+    """No API key came, or one that is not valid; which of the reasons it is, is not told."""
+
+    status = 401
+    code = "UNAUTHORIZED"
+    title = "A valid API key is needed"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, "WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ReinError):
+    """The API key is valid, but it has not the scope for this."""
+
+    status = 403
+    code = "FORBIDDEN"
+    title = "The API key may not do this"
+
+
+class ModelNotAllowed(Forbidden):
+    """The caller's tenant may not use this model."""
+
+    code = "MODEL_NOT_ALLOWED"
+    title = "The model is not allowed for this tenant"
 
 
 class NotFound(ReinError):
@@ -69,6 +103,23 @@ class InvalidRequest(ReinError):
     status = 422
     code = "INVALID_REQUEST"
     title = "The request does not fit"
+
+
+class TooManyRequests(ReinError):
+    """A limit of the caller's tenant is reached; the same request may succeed later."""
+
+    status = 429
+    code = "TOO_MANY_REQUESTS"
+    title = "A limit of this tenant is reached"
+
+    def __init__(self, detail: str, *, quota: Quota, retry_after: int) -> None:
+        cure = f"send the same request again in {retry_after} s, with the same Idempotency-Key"
+        super().__init__(detail, cure=cure, retry_after=retry_after)
+        self.quota = quota
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, **self.quota.headers}
 
 
 class Unavailable(ReinError):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from domain.evaluations import Evaluation, QualityStatus
 from domain.plans import PlanRef
 from domain.resolutions import Resolution
-from domain.runs import Manifest, Message, PromptRef, RunRef, RunStatus, Stage
+from domain.runs import Message, Rerun, RunKind, RunOutcome, RunRequest, StageRequest
 from domain.text import Line, Sentence, clean
 
 GOAL_MIN, GOAL_MAX = 3, 4000
@@ -64,42 +64,25 @@ class GoalSubmission(BaseModel):
     _no_nul = field_validator("goal")(clean)
 
 
-class RerunSubmission(BaseModel):
-    """The body of `POST /api/goals/{id}/rerun`: where to start, what to change; the old stays."""
+class GoalRerun(Rerun):
+    """Names what a rerun takes over; what is not named is made anew."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    from_stage: Stage = Field(
-        description="The first stage that is done again; earlier results are taken over"
+    clarified_by: UUID | None = Field(
+        default=None, description="The trace id of the run that clarified the goal"
     )
-    model: str | None = Field(
-        default=None, max_length=100, description="Another model for the stages done again"
-    )
-    prompts: dict[Stage, int] = Field(default={}, description="Other prompt versions, by stage")
+    resolution_id: UUID | None = None
+    evaluation_id: UUID | None = None
+    plan_id: UUID | None = None
 
 
-class Rerun(Message):
-    """Where a run starts when it is not from the beginning."""
+class GoalRequest(RunRequest):
+    """Input of GoalGenerationWorkflow; its plan starts `today`."""
 
-    source_trace_id: UUID
-    from_stage: Stage
-
-
-class GoalRequest(Message):
-    """Input of GoalGenerationWorkflow. Made once, when the run's row is stored."""
-
-    trace_id: UUID
-    user: str = Field(description="The person's pseudonym")
+    kind: RunKind = "goal_generation"
     goal: str
     locale: str
     context: GoalContext
-    today: date = Field(description="The day the run was accepted (UTC); plans start here")
-    manifest: Manifest
-    rerun: Rerun | None = None
-
-    @property
-    def run(self) -> RunRef:
-        return RunRef(trace_id=self.trace_id, model=self.manifest.model)
+    rerun: GoalRerun | None = None
 
 
 GoalCategory = Literal[
@@ -159,6 +142,16 @@ class ClarifiedGoal(ClarifiedGoalDraft):
     trace_id: UUID
 
 
+GOAL_STAGES = ("preprocess", "generate", "evaluate", "plan")
+
+
+def redone_stages(from_stage: str) -> frozenset[str]:
+    """What a rerun does again. Evaluate and plan stand side by side: one leaves the other alone."""
+    if from_stage in ("evaluate", "plan"):
+        return frozenset((from_stage,))
+    return frozenset(GOAL_STAGES[GOAL_STAGES.index(from_stage) :])
+
+
 class TakenOver(Message):
     """What a rerun takes over from the run it repeats; nothing for a new run."""
 
@@ -168,18 +161,14 @@ class TakenOver(Message):
     plan: PlanRef | None = None
 
 
-class PreprocessRequest(Message):
-    run: RunRef
-    prompt: PromptRef
+class PreprocessRequest(StageRequest):
     goal: str
     locale: str
     context: GoalContext
     today: date
 
 
-class GenerateRequest(Message):
-    run: RunRef
-    prompt: PromptRef
+class GenerateRequest(StageRequest):
     goal: ClarifiedGoal
     locale: str
     context: GoalContext
@@ -191,16 +180,12 @@ class GenerateRequest(Message):
     suggestions: list[str] = Field(default=[])
 
 
-class EvaluateRequest(Message):
-    run: RunRef
-    prompt: PromptRef
+class EvaluateRequest(StageRequest):
     resolution: Resolution
     locale: str
 
 
-class PlanRequest(Message):
-    run: RunRef
-    prompt: PromptRef
+class PlanRequest(StageRequest):
     goal: ClarifiedGoal
     resolution: Resolution
     locale: str
@@ -208,18 +193,10 @@ class PlanRequest(Message):
     today: date
 
 
-class GoalOutcome(Message):
+class GoalOutcome(RunOutcome):
     """What GoalGenerationWorkflow returns; the texts are in the run's rows."""
 
-    trace_id: UUID
-    status: RunStatus
-    title: str | None = None
     resolution_id: UUID | None = None
     evaluation_id: UUID | None = None
     plan_id: UUID | None = None
-    quality_score: float | None = None
     quality_status: QualityStatus | None = None
-    refusal_reason: str | None = None
-    missing: dict[Stage, str] = Field(
-        default={}, description="Stages that failed for good, with their error codes"
-    )

@@ -23,6 +23,9 @@ class Reservation(Message):
     started_at: datetime
 
 
+CallState = Literal["answered", "failed", "unknown"]
+
+
 class Settlement(Message):
     """What came of a call. `answer` is the raw answer as JSON; None when there was none.
 
@@ -30,7 +33,7 @@ class Settlement(Message):
     """
 
     call_id: UUID
-    state: Literal["answered", "failed", "unknown"]
+    state: CallState
     finished_at: datetime
     usage: Usage = Usage()
     cost_usd: Decimal | None = Decimal(0)

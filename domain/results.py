@@ -1,4 +1,4 @@
-"""What a caller reads back of a goal's run: its rows put together."""
+"""What a caller reads back of a run: its rows put together."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -8,10 +8,10 @@ from uuid import UUID
 from pydantic import Field, PlainSerializer
 
 from domain.evaluations import Evaluation, QualityStatus
-from domain.goals import ClarifiedGoal, GoalContext, Rerun
+from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
-from domain.runs import STAGES, Manifest, Message, RunStatus, Stage
+from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage
 
 
 def _plain(amount: Decimal) -> str:
@@ -32,7 +32,7 @@ class RunError(Message):
     message: str
 
 
-class Draft(Message):
+class DraftReport(Message):
     """One attempt at a resolution, with what was made of it. `kept` marks the run's result."""
 
     resolution: Resolution
@@ -41,17 +41,16 @@ class Draft(Message):
     kept: bool
 
 
-class GoalSummary(Message):
-    """A run in a list."""
+class RunSummary(Message):
+    """A run of any kind in a list."""
 
     trace_id: UUID
+    kind: RunKind
     status: RunStatus
     stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
     user_id: str
-    goal: str
     title: str | None
     quality_score: float | None
-    quality_status: QualityStatus | None
     error_code: str | None
     cost_usd: Usd | None
     duration_ms: int | None
@@ -60,33 +59,32 @@ class GoalSummary(Message):
     finished_at: datetime | None
 
 
-class GoalReport(Message):
-    """A run whole: what was asked, what came of it so far, and what it took."""
+class GoalSummary(RunSummary):
+    """A goal in a list."""
+
+    goal: str
+    quality_status: QualityStatus | None
+
+
+class RunReport(Message):
+    """A run of any kind: what it is about, where it stands, how it ended and what it took."""
 
     trace_id: UUID
+    kind: RunKind
     status: RunStatus
     stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
     user_id: str
-    goal: str
-    locale: str
-    context: GoalContext
+    goal_id: UUID = Field(description="The run whose person's words this one works on")
+    title: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    clarified_goal: ClarifiedGoal | None
-    resolution: Resolution | None
     quality_score: float | None = Field(description="0 to 10: the mean of the four dimensions")
-    quality_status: QualityStatus | None
-    evaluation: Evaluation | None
-    plan: Plan | None
     missing: dict[Stage, str] = Field(
         description="Stages that failed for good, with their error codes: rerun from there"
     )
-    refusal: str | None = Field(description="Why the goal was refused, in words for the person")
+    refusal: str | None = Field(description="Why it was refused, in words for the person")
     error: RunError | None
-    drafts: list[Draft] = Field(
-        description="Both attempts, when the resolution was revised; empty otherwise"
-    )
     rerun: Rerun | None = Field(description="The run that this one repeats, and from which stage")
     manifest: Manifest
     input_tokens: int
@@ -95,17 +93,26 @@ class GoalReport(Message):
     duration_ms: int | None
 
 
+class GoalReport(RunReport):
+    """A goal's run whole: what was asked and what came of it so far."""
+
+    goal: str
+    locale: str
+    context: GoalContext
+    clarified_goal: ClarifiedGoal | None
+    resolution: Resolution | None
+    quality_status: QualityStatus | None
+    evaluation: Evaluation | None
+    plan: Plan | None
+    drafts: list[DraftReport] = Field(
+        description="Both attempts, when the resolution was revised; empty otherwise"
+    )
+
+
 class FoundRun(Message):
     """The little that a command must know of a run before it acts on it."""
 
     trace_id: UUID
+    kind: RunKind
     status: RunStatus
-    request_sha256: str
     last_seq: int
-
-
-def redone_stages(from_stage: Stage) -> frozenset[Stage]:
-    """What a rerun does again. Evaluate and plan stand side by side: one leaves the other alone."""
-    if from_stage in ("evaluate", "plan"):
-        return frozenset((from_stage,))
-    return frozenset(STAGES[STAGES.index(from_stage) :])

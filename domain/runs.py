@@ -2,15 +2,17 @@
 
 import hashlib
 import hmac
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field
 
-RunKind = Literal["goal_generation"]
-Stage = Literal["preprocess", "generate", "evaluate", "plan"]
-STAGES: tuple[Stage, ...] = ("preprocess", "generate", "evaluate", "plan")
+from domain.callers import LOCAL_TENANT
+
+# Kinds and stages are open words here: workflows/kinds.py says which there are.
+RunKind = str
+Stage = str
 
 RunStatus = Literal[
     "accepted",
@@ -26,8 +28,6 @@ RunStatus = Literal[
 FINAL_STATUSES: frozenset[RunStatus] = frozenset(
     ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
 )
-
-TRACE_NAMES: dict[RunKind, str] = {"goal_generation": "goal_generation_pipeline"}
 
 
 class Message(BaseModel):
@@ -56,7 +56,52 @@ class RunRef(Message):
     """What every stage needs to know about the run it works for."""
 
     trace_id: UUID
+    tenant: str = LOCAL_TENANT
     model: str
+
+
+class StageRequest(Message):
+    """Input of every stage that asks a model; a stage adds what it works on."""
+
+    run: RunRef
+    prompt: PromptRef
+
+
+class Rerun(Message):
+    """What a run that repeats another one starts from."""
+
+    source_trace_id: UUID
+    from_stage: Stage
+
+
+class RunRequest(Message):
+    """Input of every workflow that is a run. Made once, when the run's row is stored."""
+
+    kind: RunKind
+    trace_id: UUID
+    tenant: str = Field(default=LOCAL_TENANT, description="Who owns the run and all it makes")
+    user: str = Field(description="The person's pseudonym")
+    about: str = Field(default="", description="What the run is about, in one line for operators")
+    today: date = Field(description="The day the run was accepted (UTC)")
+    manifest: Manifest
+    rerun: Rerun | None = None
+
+    @property
+    def run(self) -> RunRef:
+        return RunRef(trace_id=self.trace_id, tenant=self.tenant, model=self.manifest.model)
+
+
+class RunOutcome(Message):
+    """What every workflow that is a run returns; a kind adds the ids of what it made."""
+
+    trace_id: UUID
+    status: RunStatus
+    title: str | None = None
+    quality_score: float | None = None
+    refusal_reason: str | None = None
+    missing: dict[Stage, str] = Field(
+        default={}, description="Stages that failed for good, with their error codes"
+    )
 
 
 class Usage(Message):
@@ -94,6 +139,11 @@ def workflow_id(kind: RunKind, trace_id: UUID) -> str:
     return f"{kind}-{trace_id}"
 
 
+def run_path(trace_id: UUID) -> str:
+    """Where the API shows a run, whatever its kind."""
+    return f"/api/runs/{trace_id}"
+
+
 def part_id(trace_id: UUID, part: str, of: object) -> UUID:
     """The id of what a run makes: `evaluation` of a resolution, say. The same on every attempt."""
     return uuid5(trace_id, f"{part}/{of}")
@@ -104,7 +154,7 @@ def pseudonym(user_id: str, key: str) -> str:
     return "u-" + hmac.new(key.encode(), user_id.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def traced_run(workflow_id: str) -> UUID | None:
+def trace_id_of(workflow_id: str) -> UUID | None:
     """The trace id at the end of a run's workflow id; None for workflows that are no runs."""
     try:
         return UUID(workflow_id[-36:])

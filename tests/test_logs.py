@@ -20,7 +20,6 @@ try:
 except ValueError:
     structlog.get_logger().exception("stage_failed", trace_id="t-1")
     logging.getLogger("temporalio.worker").warning("Failing activity", exc_info=True)
-logging.getLogger("uvicorn.access").info("GET /api/goals?q=words of a person")
 """
 
 

@@ -1,1 +1,34 @@
-"""Opik under Temporal: one run is one trace, whatever happens to workers, Temporal or Opik."""
+"""Opik under Temporal: one run is one trace, whatever happens to workers, Temporal or Opik.
+
+This is the room's door: everything that other rooms use is imported from here. It loads neither
+Opik's client nor anything of `tracing.ship`, which runs in a process of its own.
+"""
+
+from tracing.children import ChildSpan
+from tracing.context import TraceContext, attach
+from tracing.ids import new_trace_id
+from tracing.links import project_id, trace_url, workflow_url
+from tracing.outbox import Backlog, backlog
+from tracing.plugin import TracingPlugin
+from tracing.spans import StageTrace
+from tracing.traces import RunEnd, Score, close_trace, lost_end, open_trace, put_scores
+
+__all__ = [
+    "Backlog",
+    "ChildSpan",
+    "RunEnd",
+    "Score",
+    "StageTrace",
+    "TraceContext",
+    "TracingPlugin",
+    "attach",
+    "backlog",
+    "close_trace",
+    "lost_end",
+    "new_trace_id",
+    "open_trace",
+    "project_id",
+    "put_scores",
+    "trace_url",
+    "workflow_url",
+]

@@ -1,4 +1,4 @@
-"""What happens inside an attempt: model calls with their tokens and cost, and smaller steps."""
+"""The spans inside an attempt: model calls with their tokens and cost, and smaller steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Literal, Protocol
 from uuid import UUID
 
-from tracing.rows import error_info, without_none
-from tracing.text import chosen
+from tracing.outbox import error_info, without_none
+from tracing.redaction import redaction
 
 SpanType = Literal["general", "tool", "llm", "guardrail"]
 
@@ -28,17 +28,22 @@ class Usage(Protocol):
 
 @dataclass
 class ChildSpan:
-    """A model call or a step inside an attempt. It is stored with its stage, not before."""
+    """A model call or a step inside an attempt. It is stored together with its stage.
+
+    Attributes:
+        attempt: The attempt of the stage that began it.
+        error: Error type and message.
+    """
 
     id: UUID
     name: str
     started_at: datetime
+    attempt: int
     type: SpanType = "general"
     model: str | None = None
     provider: str | None = None
     input: object = None
     metadata: dict[str, object] = field(default_factory=dict)
-    attempt: int | None = None
     output: object = None
     usage: Usage | None = None
     cost_usd: Decimal | None = None
@@ -54,7 +59,7 @@ class ChildSpan:
         metadata: Mapping[str, object] | None = None,
         ended_at: datetime | None = None,
     ) -> None:
-        """End it; tokens and cost belong on the one span of the call that was billed."""
+        """End the span. Tokens and cost belong on one span only, that of the billed call."""
         self.ended_at = ended_at or datetime.now(UTC)
         self.output, self.usage, self.cost_usd = output, usage, cost_usd
         self.metadata.update(metadata or {})
@@ -66,7 +71,7 @@ class ChildSpan:
         usage: Usage | None = None,
         cost_usd: Decimal | None = None,
     ) -> None:
-        """End it with an error, and with what it cost nevertheless."""
+        """End the span with an error; a failed call may have been billed too."""
         self.finish(None, usage, cost_usd)
         self.error = (error_type, message)
 
@@ -74,10 +79,10 @@ class ChildSpan:
 def child_fields(
     span: ChildSpan, now: datetime, stage_error: tuple[str, str] | None
 ) -> dict[str, object]:
-    """The span as Opik takes it, but for its ids and its place in the tree."""
-    # A step that was cut off shares the fate of its attempt.
+    """The span in Opik's field names, without its ids."""
+    # A step that its attempt did not end was interrupted by the attempt's own error.
     error = span.error or (stage_error if span.ended_at is None else None)
-    text = chosen()
+    redacted = redaction()
     return without_none(
         name=span.name,
         type=span.type,
@@ -85,9 +90,9 @@ def child_fields(
         end_time=span.ended_at or now,
         model=span.model,
         provider=span.provider,
-        input=text.data(span.input),
-        output=text.data(span.output),
-        metadata=text.facts(span.metadata) or None,
+        input=redacted.payload(span.input),
+        output=redacted.payload(span.output),
+        metadata=redacted.metadata(span.metadata) or None,
         usage=opik_usage(span.usage) if span.usage else None,
         total_estimated_cost=float(span.cost_usd) if span.cost_usd is not None else None,
         error_info=error_info(*error) if error else None,
@@ -95,7 +100,7 @@ def child_fields(
 
 
 def opik_usage(usage: Usage) -> dict[str, int]:
-    """Opik's keys, and Gemini's own beside them, as Opik's client writes them."""
+    """Tokens under Opik's names and under Gemini's, as Opik's own client writes them."""
     completion = usage.output_tokens + usage.thought_tokens
     total = usage.input_tokens + completion
     return {

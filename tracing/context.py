@@ -1,4 +1,4 @@
-"""What travels with a run: which trace it belongs to. One header, nothing else."""
+"""The trace context: one header that travels with a run and says which trace it belongs to."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadConverter
 
-from tracing.ids import born_at, uuid7
+from tracing.ids import timestamp_of, uuid7
 
 HEADER = "opik-trace-v1"
 _TRACE_AT_END = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
 
 
 class Root(BaseModel):
-    """What is known of a trace's beginning when nobody opened it: enough to open it later."""
+    """How a run without a header began: enough to open its trace later."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,10 +30,13 @@ class Root(BaseModel):
 
 
 class TraceContext(BaseModel):
-    """The trace that a workflow or an activity works for.
+    """The trace that a workflow or an activity belongs to.
 
-    `owner` is the id of the workflow that ends the trace; a child workflow carries its parent's.
-    `root` is set only when the run came without a header, so that nobody opened the trace.
+    Attributes:
+        v: Version of the header; a reader ignores fields that it does not know.
+        parent_span_id: The span above the run's stages; None puts them directly under the trace.
+        owner: Id of the workflow that ends the trace; a child workflow carries its parent's.
+        root: Set only when the run came without a header, because nobody has opened its trace.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,7 +56,7 @@ _attached: ContextVar[TraceContext | None] = ContextVar("opik_trace_context", de
 
 @contextmanager
 def attach(context: TraceContext) -> Iterator[None]:
-    """Workflows started inside the block, and stages run in it, belong to this trace."""
+    """Workflows that are started inside the block, and stages run in it, belong to this trace."""
     token = _attached.set(context)
     try:
         yield
@@ -78,7 +81,7 @@ def current() -> TraceContext:
 
 
 def to_headers(context: TraceContext, headers: Mapping[str, Payload]) -> dict[str, Payload]:
-    """`headers` and the context."""
+    """The headers with the context added."""
     carried = context.model_dump(mode="json", exclude_none=True)
     return {**headers, HEADER: PayloadConverter.default.to_payload(carried)}
 
@@ -96,13 +99,13 @@ def derived(
 ) -> TraceContext:
     """The context of a run that came without a header: the same on every replay and worker.
 
-    A workflow id that ends in a version-7 id names its trace; for any other one the id is made
-    from the run that began it.
+    If the workflow id ends in a version-7 UUID, that is the trace's id; otherwise the trace's id is
+    derived from the first run of the workflow's chain (retries, continue-as-new, resets).
     """
     named = _TRACE_AT_END.search(root.workflow_id)
     seed = f"trace|{namespace}|{root.workflow_id}|{first_run_id}"
     return TraceContext(
-        trace_id=UUID(named[0]) if named else uuid7(_begun(first_run_id, root.started_at), seed),
+        trace_id=UUID(named[0]) if named else uuid7(_began_at(first_run_id, root), seed),
         project=project,
         environment=environment,
         owner=root.workflow_id,
@@ -111,7 +114,7 @@ def derived(
 
 
 def of_activity(info: activity.Info, *, project: str, environment: str | None) -> TraceContext:
-    """The context of an activity whose workflow passed none on (its worker has no interceptor)."""
+    """The context of an activity without a header: its workflow's worker has no interceptor."""
     run_id = info.workflow_run_id or info.activity_run_id or info.activity_id
     root = Root(
         name=info.workflow_type or info.activity_type,
@@ -128,7 +131,8 @@ def of_activity(info: activity.Info, *, project: str, environment: str | None) -
     )
 
 
-def _begun(first_run_id: str, started_at: datetime) -> datetime:
-    """When the first run of a chain began; a retried run knows only the first one's id."""
+def _began_at(first_run_id: str, root: Root) -> datetime:
+    # A retried run has a start of its own, but all runs of a chain know the first one's id, and
+    # Temporal's run ids carry their time.
     is_v7 = _TRACE_AT_END.fullmatch(first_run_id) is not None
-    return born_at(UUID(first_run_id)) if is_v7 else started_at
+    return timestamp_of(UUID(first_run_id)) if is_v7 else root.started_at

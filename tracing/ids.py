@@ -11,17 +11,17 @@ _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 
 
 def new_trace_id(now: datetime) -> UUID:
-    """A random id that carries `now`."""
+    """A random id whose timestamp is `now`."""
     return _v7(now, os.urandom(10))
 
 
 def uuid7(at: datetime, seed: str) -> UUID:
-    """The id of whatever `seed` names; it carries `at` to the millisecond."""
+    """The one id of this seed and this time, which is kept to the millisecond."""
     return _v7(at, hashlib.sha256(seed.encode()).digest()[:10])
 
 
-def born_at(identity: UUID) -> datetime:
-    """The time that a version-7 id carries."""
+def timestamp_of(identity: UUID) -> datetime:
+    """The timestamp inside a version-7 id."""
     return _EPOCH + timedelta(milliseconds=identity.int >> 80)
 
 

@@ -1,4 +1,7 @@
-"""Carrying the context through Temporal, and ending the trace. Workflow code emits nothing."""
+"""Temporal interceptors: they pass the trace context on, and end a run's trace with the run.
+
+Workflow code emits nothing, so a replay has nothing to repeat.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,9 +10,8 @@ from typing import Any, NoReturn
 
 from temporalio import activity, client, worker, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from tracing.closing import RunEnd
 from tracing.context import (
     Root,
     TraceContext,
@@ -20,16 +22,31 @@ from tracing.context import (
     of_activity,
     to_headers,
 )
-from tracing.text import as_plain
+from tracing.redaction import as_plain
+from tracing.traces import CANCELLED, RunEnd
+
+# An error of one of these types is a bug or a wrong value, so a repeat would meet it again.
+# Everything else (PostgreSQL away, above all) may pass, so it is retried.
+PERMANENT = (
+    ValueError,  # pydantic's ValidationError is one
+    TypeError,
+    LookupError,
+    AttributeError,
+    NameError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run without a header falls back to, and how traces are ended."""
+    """What `TracingPlugin` was given."""
 
     project: str
     environment: str | None
     complete: str
+    close_timeout: timedelta
     untraced: frozenset[str]
 
 
@@ -53,7 +70,7 @@ class TracingInterceptor(client.Interceptor, worker.Interceptor):
         self, input: worker.WorkflowInterceptorClassInput
     ) -> type[worker.WorkflowInboundInterceptor]:
         """See base class."""
-        # The class is made here because Temporal constructs it itself, with one argument.
+        # Temporal instantiates the class with one argument, so this one carries the options.
         options = self._options
 
         class Inbound(_WorkflowInbound):
@@ -67,7 +84,7 @@ class _ClientOutbound(client.OutboundInterceptor):
     async def start_workflow(
         self, input: client.StartWorkflowInput
     ) -> client.WorkflowHandle[Any, Any]:
-        # Signal-with-start comes this way too.
+        # The SDK sends signal-with-start through this method as well.
         _inject(input)
         return await super().start_workflow(input)
 
@@ -82,7 +99,7 @@ def _inject(input: client.StartWorkflowInput | client.UpdateWithStartStartWorkfl
     context = attached()
     if context is None:
         return
-    # Who starts a workflow from inside an activity joins its trace but does not end it.
+    # A workflow that an activity starts joins the activity's trace, whose owner ends it.
     owner = context.owner or input.id
     input.headers = to_headers(context.model_copy(update={"owner": owner}), input.headers)
 
@@ -99,11 +116,17 @@ class _ActivityInbound(worker.ActivityInboundInterceptor):
             environment=self._options.environment,
         )
         with attach(context):
-            return await super().execute_activity(input)
+            try:
+                return await super().execute_activity(input)
+            except PERMANENT as error:
+                if activity.info().activity_type != self._options.complete:
+                    raise
+                name = type(error).__name__
+                raise ApplicationError(str(error), type=name, non_retryable=True) from error
 
 
 class _WorkflowInbound(worker.WorkflowInboundInterceptor):
-    """Knows the run's context, and ends its trace when the run ends."""
+    """Holds the run's context, and ends its trace when the run ends."""
 
     def __init__(self, next: worker.WorkflowInboundInterceptor, options: Options) -> None:
         super().__init__(next)
@@ -115,7 +138,7 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
 
     @property
     def context(self) -> TraceContext:
-        """From the header, else derived. Read late: `workflow.info()` fails inside `init`."""
+        """The header's, else derived. Not read in `init`, where `workflow.info()` fails."""
         if self._context is None:
             self._context = from_headers(workflow.info().headers) or self._derived()
         return self._context
@@ -126,9 +149,9 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         try:
             result = await super().execute_workflow(input)
         except (Exception, asyncio.CancelledError) as error:
-            # Any other error fails only the workflow task, which will be tried again.
+            # Any other error fails only the workflow task, which Temporal tries again.
             if _is_cancellation(error) or workflow.is_failure_exception(error):
-                await self._close(self._end(*_ending_of(error)))
+                await self._close(self._end(*_failure(error)))
             raise
         await self._close(self._end(_status_of(result), result=_as_object(result)))
         return result
@@ -141,7 +164,7 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         info = workflow.info()
         if self.is_untraced():
             return False
-        # Continue-as-new and reset keep the id; a child workflow has another one.
+        # Continue-as-new and reset keep the workflow's id; a child has another one.
         owner = self.context.owner
         return owner == info.workflow_id if owner else info.parent is None
 
@@ -155,7 +178,7 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
                 started_at=info.workflow_start_time,
             ),
             namespace=info.namespace,
-            # The runs of a cron job follow each other in one chain, but they are not one run.
+            # Temporal chains the runs of a cron job, but each of them is a run with its own trace.
             first_run_id=info.run_id if info.cron_schedule else info.first_execution_run_id,
             project=self._options.project,
             environment=self._options.environment,
@@ -185,11 +208,19 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         )
 
     async def _close(self, end: RunEnd) -> None:
-        """End the trace; a cancel that comes meanwhile comes too late to stop that."""
+        """End the trace; a cancellation that arrives meanwhile does not stop that.
+
+        This never holds the run: if it fails for good or takes too long, the run ends with its own
+        result, and whoever reconciles runs with traces ends the trace later.
+        """
         closing = workflow.start_local_activity(
             self._options.complete,
             end,
+            schedule_to_close_timeout=self._options.close_timeout,
             start_to_close_timeout=timedelta(seconds=15),
+            # Shorter than any wait, so that every wait is a timer of the workflow. The SDK's own
+            # retry loop heeds neither the timeout above nor the worker's shutdown.
+            local_retry_threshold=timedelta(milliseconds=100),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=200),
                 maximum_interval=timedelta(seconds=10),
@@ -200,15 +231,14 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
             try:
                 await asyncio.shield(closing)
             except asyncio.CancelledError:
-                # A run is cancelled at most once, so a second one means that it is being evicted.
+                # A run is cancelled at most once; a second CancelledError is a cache eviction.
                 await closing
-        except ActivityError as error:
-            # The run's own result counts; the reconciler ends what is left open.
+        except FailureError as error:  # a local activity raises its failure unwrapped
             workflow.logger.warning("The trace could not be ended", exc_info=error)
 
 
 class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
-    """Passes the context on to whatever the workflow starts."""
+    """Passes the context on to everything that the workflow starts."""
 
     def __init__(self, next: worker.WorkflowOutboundInterceptor, inbound: _WorkflowInbound) -> None:
         super().__init__(next)
@@ -227,8 +257,8 @@ class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
     async def start_child_workflow(
         self, input: worker.StartChildWorkflowInput
     ) -> workflow.ChildWorkflowHandle[Any, Any]:
-        # A child's stages stand in its parent's trace, which stays the parent's to end; an untraced
-        # parent would never do it, so its child has a trace of its own.
+        # A child's stages belong to its parent's trace, which the parent ends. An untraced parent
+        # ends none, so its child gets a trace of its own.
         if not self._inbound.is_untraced():
             input.headers = to_headers(self._inbound.context, input.headers)
         return await super().start_child_workflow(input)
@@ -242,10 +272,10 @@ def _is_cancellation(error: BaseException) -> bool:
     return workflow.cancellation_reason() is not None and is_cancelled_exception(error)
 
 
-def _ending_of(error: BaseException) -> tuple[str, str | None, str | None]:
-    """Status, error type and message, told by the error at the bottom of Temporal's wrappings."""
+def _failure(error: BaseException) -> tuple[str, str | None, str | None]:
+    """Status, error type and message; Temporal's errors wrap the one that tells the cause."""
     if _is_cancellation(error):
-        return "cancelled", None, None
+        return CANCELLED, None, None
     cause: BaseException = error
     while cause.__cause__ is not None and not isinstance(cause, ApplicationError):
         cause = cause.__cause__

@@ -3,6 +3,16 @@
 from urllib.parse import quote
 from uuid import UUID
 
+from tracing.outbox import Connection
+
+
+async def project_id(conn: Connection, project: str) -> UUID | None:
+    """Opik's id of a project; None until the shipper has asked for it."""
+    found: UUID | None = await conn.fetchval(
+        "SELECT project_id FROM trace_projects WHERE name = $1", project
+    )
+    return found
+
 
 def trace_url(ui_url: str, workspace: str, project_id: UUID | str, trace_id: UUID | str) -> str:
     """The page of one trace in Opik."""

@@ -1,7 +1,7 @@
-"""The spans of one stage: what one activity attempt tells of itself.
+"""The spans of one stage, written by the activity attempts that run it.
 
 The tree is stage > model calls and parsing; from the second attempt on, stage > attempt > … .
-Every id follows from Temporal's own names, so whoever repeats a write writes the same row.
+Every id is derived from Temporal's own names, so whoever repeats a write writes the same row.
 """
 
 from collections.abc import Mapping
@@ -10,23 +10,33 @@ from uuid import UUID
 
 from temporalio import activity
 
-from tracing.children import ChildSpan, SpanType, Usage, child_fields
-from tracing.closing import RunEnd, close_trace
+from tracing.children import ChildSpan, SpanType, child_fields
 from tracing.context import TraceContext, current
-from tracing.ids import born_at, uuid7
-from tracing.rows import Connection, Finality, Row, error_info, without_none, write
-from tracing.text import chosen
+from tracing.ids import uuid7
+from tracing.outbox import (
+    Connection,
+    Row,
+    SpanState,
+    error_info,
+    move_spans,
+    without_none,
+    write,
+)
+from tracing.redaction import redaction
+from tracing.traces import RunEnd, close_trace, derived_opening
 
-__all__ = ["ChildSpan", "SpanType", "StageTrace", "Usage"]
-
-# What ends sooner than this is sent once, finished; what takes longer becomes visible as open.
+# A span that ends within this time is sent once, ended; a longer one is also sent while it is open.
 OPEN_AFTER_S = 2.0
-# A stage that was tried for hours notes the last lost attempts again, not all of them each time.
+# A stage that is tried for hours notes only this many attempts before its own each time.
 ATTEMPTS_NOTED = 20
 
 
 class StageTrace:
-    """One attempt of one stage. Nothing is stored before `open`, `finish` or `fail`."""
+    """The spans of one attempt of a stage. Only `open`, `finish` and `fail` store anything.
+
+    An attempt that Temporal gave up may still be running while its successor is, or after it. Such
+    an attempt stores its own span and its steps; the stage's span stays as the successor left it.
+    """
 
     def __init__(
         self,
@@ -54,11 +64,6 @@ class StageTrace:
         """The trace of the attempt that runs now; call it inside an activity."""
         return cls(name, current(), activity.info(), input, metadata)
 
-    @property
-    def attempt_span_id(self) -> UUID | None:
-        """The attempt's own span; a first attempt has none, as long as it is the only one."""
-        return self._attempt_id(self.attempt) if self.attempt > 1 else None
-
     def child(
         self,
         name: str,
@@ -68,77 +73,52 @@ class StageTrace:
         provider: str | None = None,
         input: object = None,
         metadata: Mapping[str, object] | None = None,
+        id: UUID | None = None,
+        of_attempt: int | None = None,
+        started_at: datetime | None = None,
     ) -> ChildSpan:
-        """A step of this attempt, beginning now."""
+        """Begin a span for a step of this attempt.
+
+        With `id`, `of_attempt` and `started_at` it is the span of a step that an earlier attempt
+        began and did not store.
+        """
         seed = f"{self._attempt_id(self.attempt)}|{len(self._children) + 1}"
         span = ChildSpan(
-            id=uuid7(self._info.started_time, seed),
+            id=id or uuid7(self._info.started_time, seed),
             name=name,
-            started_at=datetime.now(UTC),
+            started_at=started_at or datetime.now(UTC),
             type=type,
             model=model,
             provider=provider,
             input=input,
             metadata=dict(metadata or {}),
+            attempt=of_attempt or self.attempt,
         )
         self._children.append(span)
         return span
 
     def drop(self, span: ChildSpan) -> None:
-        """Forget a step that turned out not to be needed."""
+        """Take back a span whose step turned out not to be needed."""
         self._children.remove(span)
 
-    def earlier_child(
-        self,
-        name: str,
-        *,
-        id: UUID,
-        attempt: int,
-        started_at: datetime,
-        type: SpanType = "general",
-        model: str | None = None,
-        provider: str | None = None,
-        input: object = None,
-        metadata: Mapping[str, object] | None = None,
-    ) -> ChildSpan:
-        """A step that an earlier attempt began and could not store itself."""
-        span = ChildSpan(
-            id=id,
-            name=name,
-            started_at=started_at,
-            type=type,
-            model=model,
-            provider=provider,
-            input=input,
-            metadata=dict(metadata or {}),
-            attempt=attempt,
-        )
-        self._children.append(span)
-        return span
-
     async def open(self, conn: Connection) -> None:
-        """Note that the attempt began; from the second one on, that the earlier ones are over."""
+        """Store that the attempt began, and that the attempts before it are over."""
         now = datetime.now(UTC)
-        rows = [self._stage_row(now, Finality.OPEN)]
+        rows = [self._stage_row(now, SpanState.OPEN)]
         if self.attempt > 1:
-            rows += self._lost_attempts(now)
-            rows.append(self._attempt_row(now, Finality.OPEN))
-        if self._context.root:
-            rows.append(self._root_row())
-        await write(conn, rows)
+            rows += self._attempt_rows(now, SpanState.OPEN)
+        await write(conn, rows + self._opening_rows())
 
     async def finish(self, conn: Connection, output: object = None) -> None:
-        """Store the stage as done, with all that this attempt did."""
+        """Store the stage as done, with everything that this attempt did."""
         now = datetime.now(UTC)
-        ending = without_none(end_time=now, output=chosen().data(output))
-        rows = [self._stage_row(now, Finality.ENDED, **ending)]
+        ending = without_none(end_time=now, output=redaction().payload(output))
+        rows = [self._stage_row(now, SpanState.ENDED, **ending)]
         if self.attempt > 1:
-            rows += self._lost_attempts(now)
-            rows.append(self._attempt_row(now, Finality.ENDED, end_time=now))
-        if self._context.root:
-            rows.append(self._root_row())
-        await write(conn, rows + self._child_rows(now, of_attempts=self.attempt > 1))
-        await self._end_alone(conn, now, "success", output=output)
+            rows += self._attempt_rows(now, SpanState.ENDED, end_time=now)
+        rows += self._child_rows(now, below_attempts=self.attempt > 1)
+        if await self._store_ended_stage(conn, rows, now, end_time=now):
+            await self._end_alone(conn, now, "success", output=output)
 
     async def fail(
         self, conn: Connection, error_type: str, message: str, *, retrying: bool
@@ -146,19 +126,31 @@ class StageTrace:
         """Store a failed attempt. `retrying`: another one follows, so the stage stays open."""
         now = datetime.now(UTC)
         ending = {"end_time": now, "error_info": error_info(error_type, message)}
-        of_attempts = retrying or self.attempt > 1
+        below_attempts = retrying or self.attempt > 1
+        rows = self._child_rows(now, below_attempts, (error_type, message))
+        if below_attempts:
+            rows += self._attempt_rows(now, SpanState.ENDED, **ending)
         if retrying:
-            rows = [self._stage_row(now, Finality.OPEN)]
-        else:
-            rows = [self._stage_row(now, Finality.ENDED, **ending)]
-        if of_attempts:
-            rows += self._lost_attempts(now)
-            rows.append(self._attempt_row(now, Finality.ENDED, **ending))
-        if self._context.root:
-            rows.append(self._root_row())
-        await write(conn, rows + self._child_rows(now, of_attempts, (error_type, message)))
-        if not retrying:
+            rows.append(self._stage_row(now, SpanState.OPEN))
+            await write(conn, rows + self._opening_rows())
+            return
+        rows.append(self._stage_row(now, SpanState.ENDED, **ending))
+        if await self._store_ended_stage(conn, rows, now, **ending):
             await self._end_alone(conn, now, "failed", (error_type, message))
+
+    async def _store_ended_stage(
+        self, conn: Connection, rows: list[Row], now: datetime, **ending: object
+    ) -> bool:
+        """Write the rows; False when a later attempt has taken the stage over."""
+        refused = await write(conn, rows + self._opening_rows())
+        if str(self.span_id) not in refused:
+            return True
+        if self.attempt == 1:
+            # It turns out not to be the only attempt, so it gets a span, with its steps below it.
+            await write(conn, self._attempt_rows(now, SpanState.ENDED, **ending))
+            steps = [str(span.id) for span in self._children]
+            await move_spans(conn, steps, self._attempt_id(self.attempt))
+        return False
 
     async def _end_alone(
         self,
@@ -187,10 +179,10 @@ class StageTrace:
     def _attempt_id(self, attempt: int) -> UUID:
         return uuid7(self._info.scheduled_time, f"{self._seed}|{attempt}")
 
-    def _stage_row(self, now: datetime, finality: Finality, **ending: object) -> Row:
+    def _stage_row(self, now: datetime, finality: SpanState, **ending: object) -> Row:
         info = self._info
-        facts = {
-            **chosen().facts(self._metadata),
+        metadata = {
+            **redaction().metadata(self._metadata),
             "attempts": self.attempt,
             "activity_id": info.activity_id,
             "workflow_id": info.workflow_id,
@@ -200,82 +192,73 @@ class StageTrace:
             parent_span_id=self._context.parent_span_id,
             name=self._name,
             start_time=info.scheduled_time,
-            input=chosen().data(self._input),
-            metadata=facts,
+            input=redaction().payload(self._input),
+            metadata=metadata,
             **ending,
         )
-        return self._row(self.span_id, fields, now, finality)
+        return self._row(self.span_id, fields, now, finality, self.attempt)
 
-    def _attempt_row(self, now: datetime, finality: Finality, **ending: object) -> Row:
+    def _attempt_rows(self, now: datetime, finality: SpanState, **ending: object) -> list[Row]:
+        """This attempt, and those before it in case that they never stored how they ended.
+
+        An attempt whose step is stored here is among them, however long ago it was.
+        """
         fields = {
             "parent_span_id": self.span_id,
             "name": f"attempt_{self.attempt}",
             "start_time": self._info.started_time,
             **ending,
         }
-        return self._row(self._attempt_id(self.attempt), fields, now, finality)
-
-    def _lost_attempts(self, now: datetime) -> list[Row]:
-        """The attempts before this one, in case that they never said how they ended."""
-        ended_at = self._info.current_attempt_scheduled_time
-        lost = error_info("ActivityAttemptLost", "Its worker did not say how it ended")
+        lately = range(max(1, self.attempt - ATTEMPTS_NOTED), self.attempt)
+        earlier = {*lately, *(span.attempt for span in self._children)} - {self.attempt}
         return [
-            self._row(
-                self._attempt_id(attempt),
-                {
-                    "parent_span_id": self.span_id,
-                    "name": f"attempt_{attempt}",
-                    # When it began nobody knows; the microseconds keep their order.
-                    "start_time": self._info.scheduled_time + timedelta(microseconds=attempt),
-                    "end_time": ended_at,
-                    "error_info": lost,
-                },
-                now,
-                Finality.PRESUMED,
-            )
-            for attempt in range(max(1, self.attempt - ATTEMPTS_NOTED), self.attempt)
+            *(self._lost_attempt_row(attempt, now) for attempt in sorted(earlier)),
+            self._row(self._attempt_id(self.attempt), fields, now, finality, self.attempt),
         ]
 
+    def _lost_attempt_row(self, attempt: int, now: datetime) -> Row:
+        fields: dict[str, object] = {
+            "parent_span_id": self.span_id,
+            "name": f"attempt_{attempt}",
+            # Nobody knows when it began; the microseconds keep the attempts in order.
+            "start_time": self._info.scheduled_time + timedelta(microseconds=attempt),
+            "end_time": self._info.current_attempt_scheduled_time,
+            "error_info": error_info(
+                "ActivityAttemptLost", "Its worker did not report how it ended"
+            ),
+        }
+        return self._row(self._attempt_id(attempt), fields, now, SpanState.LOST, attempt)
+
     def _child_rows(
-        self, now: datetime, of_attempts: bool, error: tuple[str, str] | None = None
+        self, now: datetime, below_attempts: bool, error: tuple[str, str] | None = None
     ) -> list[Row]:
         return [
             self._row(
                 span.id,
                 {
-                    "parent_span_id": self._attempt_id(span.attempt or self.attempt)
-                    if of_attempts
+                    "parent_span_id": self._attempt_id(span.attempt)
+                    if below_attempts
                     else self.span_id,
                     **child_fields(span, now, error),
                 },
                 span.ended_at or now,
-                Finality.ENDED,
+                SpanState.ENDED,
+                self.attempt,
             )
             for span in self._children
         ]
 
-    def _root_row(self) -> Row:
-        """The opening of a trace whose run came without a header."""
-        context, root = self._context, self._context.root
-        assert root is not None  # noqa: S101 - callers asked
-        payload = without_none(
-            id=str(context.trace_id),
-            name=root.name,
-            start_time=root.started_at,
-            metadata={"workflow_id": root.workflow_id, "workflow_run_id": root.run_id},
-            thread_id=context.thread_id,
-            environment=context.environment,
-            source="sdk",
-        )
-        identity = str(context.trace_id)
-        # Older than any opening, which knows more.
-        born = born_at(context.trace_id)
-        return Row(
-            "trace", identity, context.trace_id, context.project, payload, born, Finality.OPEN
-        )
+    def _opening_rows(self) -> list[Row]:
+        root = self._context.root
+        return [derived_opening(self._context, root)] if root else []
 
     def _row(
-        self, identity: UUID, fields: Mapping[str, object], now: datetime, finality: Finality
+        self,
+        identity: UUID,
+        fields: Mapping[str, object],
+        now: datetime,
+        finality: SpanState,
+        attempt: int,
     ) -> Row:
         context = self._context
         payload = {
@@ -286,7 +269,14 @@ class StageTrace:
             **without_none(environment=context.environment),
             **fields,
         }
-        wait_s = OPEN_AFTER_S if finality is Finality.OPEN else 0
         return Row(
-            "span", str(identity), context.trace_id, context.project, payload, now, finality, wait_s
+            kind="span",
+            id=str(identity),
+            trace_id=context.trace_id,
+            project=context.project,
+            payload=payload,
+            event_time=now,
+            finality=finality,
+            attempt=attempt,
+            wait_s=OPEN_AFTER_S if finality is SpanState.OPEN else 0,
         )

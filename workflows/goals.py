@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.goals import GoalActivities
+    from activities.goals import EVALUATE, GENERATE, PLAN, PREPROCESS, REVISE, GoalActivities
     from activities.reruns import RerunActivities
     from domain.errors import ReinError
     from domain.evaluations import Evaluation, needs_revision
@@ -26,8 +26,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.plans import PlanRef
     from domain.resolutions import Resolution
     from domain.runs import Stage
-    from workflows.card import RunCard, failure_code
     from workflows.options import db_call, llm_call
+    from workflows.runs import RunCard, failure_code
 
 
 class Candidate(NamedTuple):
@@ -74,7 +74,7 @@ class GoalGenerationWorkflow:
 
     async def _clarify(self) -> ClarifiedGoal:
         request = self._request
-        self._card.at("preprocess", "Clarifying the goal")
+        self._card.at(PREPROCESS)
         return await workflow.execute_activity_method(
             GoalActivities.preprocess,
             PreprocessRequest(
@@ -85,14 +85,12 @@ class GoalGenerationWorkflow:
                 context=request.context,
                 today=request.today,
             ),
-            **llm_call("Clarify the goal"),
+            **llm_call(PREPROCESS.summary),
         )
 
     async def _resolve(self, goal: ClarifiedGoal, rejected: Candidate | None = None) -> Resolution:
-        request = self._request
-        self._card.at(
-            "generate", "Revising the resolution" if rejected else "Writing the resolution"
-        )
+        request, stage = self._request, REVISE if rejected else GENERATE
+        self._card.at(stage)
         return await workflow.execute_activity_method(
             GoalActivities.generate,
             GenerateRequest(
@@ -108,14 +106,14 @@ class GoalGenerationWorkflow:
                 if rejected and rejected.evaluation
                 else [],
             ),
-            **llm_call("Revise the resolution" if rejected else "Write the resolution"),
+            **llm_call(stage.summary),
         )
 
     async def _assess(
         self, goal: ClarifiedGoal, resolution: Resolution, earlier: TakenOver
     ) -> Candidate:
         """Evaluate and plan side by side: both need only the resolution; either may fail alone."""
-        self._card.at("evaluate", "Scoring the resolution and planning the weeks")
+        self._card.at(EVALUATE, PLAN)
         missing: dict[Stage, str] = {}
         async with asyncio.TaskGroup() as side_by_side:
             evaluation = side_by_side.create_task(self._evaluate(resolution, earlier, missing))
@@ -136,7 +134,7 @@ class GoalGenerationWorkflow:
                     resolution=resolution,
                     locale=self._request.locale,
                 ),
-                **llm_call("Score the resolution"),
+                **llm_call(EVALUATE.summary),
             )
         return None
 
@@ -162,7 +160,7 @@ class GoalGenerationWorkflow:
                     context=request.context,
                     today=request.today,
                 ),
-                **llm_call("Plan the weeks"),
+                **llm_call(PLAN.summary),
             )
         return None
 

@@ -6,13 +6,14 @@ from temporalio.common import RetryPolicy, SearchAttributeKey
 from temporalio.workflow import ActivityCancellationType, ActivityConfig, LocalActivityConfig
 
 KIND = SearchAttributeKey.for_keyword("ReinKind")
+TENANT = SearchAttributeKey.for_keyword("ReinTenant")
 USER = SearchAttributeKey.for_keyword("ReinUser")
 STATUS = SearchAttributeKey.for_keyword("ReinStatus")
 SCORE = SearchAttributeKey.for_float("ReinScore")
 MODEL = SearchAttributeKey.for_keyword("ReinModel")
 PROMPTS = SearchAttributeKey.for_keyword_list("ReinPrompt")
 TRACE = SearchAttributeKey.for_keyword("ReinTrace")
-SEARCH_ATTRIBUTES = (KIND, USER, STATUS, SCORE, MODEL, PROMPTS, TRACE)
+SEARCH_ATTRIBUTES = (KIND, TENANT, USER, STATUS, SCORE, MODEL, PROMPTS, TRACE)
 
 # A stage makes at most two model calls of 60 s each (the second one repairs the first).
 STAGE_TIMEOUT = timedelta(seconds=150)

@@ -18,12 +18,10 @@ from benchmarks.tracing.collector import Collector, Span, collecting
 from benchmarks.tracing.cost import cost_table, costs
 from benchmarks.tracing.sample import QUEUE, TracedWorkflow
 from benchmarks.tracing.verdict import Verdict, table, verdict
-from db.pool import acquire
+from db.pool import Pool, acquire
 from db.pool import connect as connect_database
 from devstack.stack import Stack
-from tracing.context import TraceContext, attach
-from tracing.ids import new_trace_id
-from tracing.outbox import close_lost, open_trace
+from tracing import TraceContext, attach, close_trace, lost_end, new_trace_id, open_trace
 
 SETTLE_S = 8  # longer than OpenTelemetry's five seconds and opik's two
 RUNS = ("worker killed", "terminated")
@@ -94,7 +92,9 @@ class Comparison:
             return Running(handle, [])
         context = TraceContext(trace_id=trace_id, project="comparison")
         async with (
-            await connect_database(self.env["DATABASE_URL"], size=2) as pool,
+            await connect_database(
+                self.env["DATABASE_URL"], size=2, role="rein_operations"
+            ) as pool,
             acquire(pool) as conn,
         ):
             await open_trace(conn, context, name="traced", started_at=datetime.now(UTC))
@@ -102,13 +102,19 @@ class Comparison:
             handle = await client.start_workflow(TracedWorkflow.run, {}, **options)
         return Running(handle, [])
 
+    def pool(self) -> Pool:
+        return connect_database(self.env["DATABASE_URL"], size=2, role="rein_operations")
+
     async def _reconcile(self, trace_id: UUID) -> None:
         """What Rein's reconciler does within a minute."""
         async with (
-            await connect_database(self.env["DATABASE_URL"], size=2) as pool,
+            await connect_database(
+                self.env["DATABASE_URL"], size=2, role="rein_operations"
+            ) as pool,
             acquire(pool) as conn,
         ):
-            await close_lost(conn, trace_id, "terminated", datetime.now(UTC))
+            end = lost_end(trace_id, "terminated", datetime.now(UTC), project="comparison")
+            await close_trace(conn, end)
 
     async def _forget(self) -> None:
         async with httpx.AsyncClient(base_url=self.stack.urls["opik"]) as http:

@@ -12,9 +12,7 @@ from temporalio.plugin import SimplePlugin
 
 from db.pool import Pool, acquire
 from db.pool import connect as connect_database
-from tracing.closing import RunEnd, close_trace
-from tracing.plugin import TracingPlugin
-from tracing.spans import StageTrace
+from tracing import RunEnd, StageTrace, TracingPlugin, close_trace
 
 INTERCEPTOR, PLUGIN, TRACK, REIN = "interceptor", "otel-plugin", "track", "rein"
 WAYS = {
@@ -123,5 +121,5 @@ async def make_worker(way: str) -> Worker:
     """With a pool where it is needed; call `export_spans` before for the OpenTelemetry ways."""
     pool: Pool | None = None
     if way == REIN:
-        pool = await connect_database(os.environ["DATABASE_URL"], size=4)
+        pool = await connect_database(os.environ["DATABASE_URL"], size=4, role="rein_operations")
     return Worker(way, pool)

@@ -1,135 +1,97 @@
-"""The control routes, outside Gemini's paths: faults, gates, latency, calls, ledger, and the page."""
+"""The control routes: faults, gates, latency, calls and the ledger."""
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from collections import Counter
 
-from devstack.gemini.faults import STAGES, Rule
-from devstack.gemini.page import page
-from devstack.gemini.protocol import HTML_TYPE, BadRequest, Json, parse_json
-from devstack.gemini.watch import ANY, LATENCIES
-from devstack.gemini.wire import Exchange
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.routing import Route
 
-if TYPE_CHECKING:
-    from devstack.gemini.app import StandIn
-
-MAX_WAIT = 300.0
+from devstack.gemini.faults import STAGES
+from devstack.gemini.state import ANY, LATENCIES, State
+from devstack.standin import control, read_body
 
 
-async def handle(home: "StandIn", exchange: Exchange) -> None:
-    """Answer one control request. Raises BadRequest for what is not understood."""
-    body = await exchange.body()
-    parts = [part for part in exchange.path.split("/") if part]
-    if exchange.method == "GET" and not parts:
-        await exchange.reply(200, page(home).encode(), HTML_TYPE)
-        return
-    if parts == ["healthz"]:
-        await exchange.reply(200, b'{"status":"ok","stand_in":"gemini"}')
-        return
-    if not parts or parts[0] != "control":
-        raise BadRequest(404, "Not found.")
-    query = {key: values[0] for key, values in parse_qs(exchange.query.decode()).items()}
-    result = await _control(home, exchange.method, parts[1:], query, body)
-    await exchange.reply(200, json.dumps(result).encode())
+def routes(state: State) -> list[Route]:
+    """Everything under /control."""
+    controls, verbs = _Controls(state), ("GET", "PUT", "DELETE")
+    return [
+        *state.faults.routes(),
+        *(control(verb, "/latency", controls.latency) for verb in verbs),
+        *(control(verb, "/gates", controls.gates) for verb in verbs),
+        *(control(verb, "/gates/{stage}", controls.gates) for verb in verbs),
+        control("GET", "/calls", controls.calls),
+        control("POST", "/release", controls.release),
+        control("GET", "/ledger", controls.ledger),
+        control("DELETE", "", controls.reset),
+    ]
 
 
-async def _control(
-    home: "StandIn", method: str, parts: list[str], query: dict[str, str], body: bytes
-) -> Json:
-    what, stage = (parts[0] if parts else ""), (parts[1] if len(parts) > 1 else None)
-    if what == "faults":
-        return _faults(home, method, body)
-    if what == "latency":
-        return _latency(home, method, body)
-    if what == "gates":
-        return await _gates(home, method, stage, query, body)
-    if what == "calls":
-        return await _calls(home, query)
-    if what == "release" and method == "POST":
-        return {"released": home.watch.release_hanging()}
-    if what == "ledger":
-        return {"lines": list(home.ledger.lines(int(query.get("since", 0))))}
-    if what == "" and method == "DELETE":
-        return _reset(home)
-    raise BadRequest(404, "Control routes: faults, latency, gates, calls, release, ledger.")
+class _Controls:
+    """The answers. A ValueError is the caller's mistake."""
 
+    def __init__(self, state: State) -> None:
+        self.state = state
 
-def _faults(home: "StandIn", method: str, body: bytes) -> Json:
-    if method in ("PUT", "POST"):
-        try:
-            data = json.loads(body)
-        except ValueError as error:
-            raise BadRequest(400, "faults: a JSON list of rules is expected") from error
-        rules = [Rule.read(rule) for rule in (data if isinstance(data, list) else [data])]
-        home.faults.rules = rules if method == "PUT" else home.faults.rules + rules
-    elif method == "DELETE":
-        home.faults.rules = []
-        home.watch.release_hanging()
-    return {"faults": [asdict(rule) for rule in home.faults.rules]}
+    async def latency(self, request: Request) -> object:
+        """PUT takes seconds by stage, on top of a `mode` if one is named."""
+        if request.method == "DELETE":
+            self.state.latency = dict(self.state.usual_latency)
+        elif request.method == "PUT":
+            seconds = from_json(await read_body(request))
+            mode = seconds.pop("mode", "none")
+            if mode not in LATENCIES:
+                raise ValueError(f"mode must be one of {sorted(LATENCIES)}")
+            if not all(s in STAGES and isinstance(t, int | float) for s, t in seconds.items()):
+                raise ValueError(f"seconds by stage are expected; stages: {STAGES}")
+            self.state.latency = {**LATENCIES[mode], **seconds}
+        return {"latency": self.state.latency}
 
+    async def gates(self, request: Request) -> object:
+        """PUT closes a gate, DELETE opens it, GET waits until calls stand before it."""
+        state, stage = self.state, request.path_params.get("stage")
+        if stage not in (None, *STAGES, ANY):
+            raise ValueError(f"stage must be one of {(*STAGES, ANY)}")
+        if request.method == "PUT" and stage:
+            asked = from_json(await read_body(request) or b"{}")
+            state.close_gate(stage, int(asked.get("pass", 0)))
+        elif request.method == "DELETE":
+            for name in [stage] if stage else list(state.gates):
+                state.open_gate(name)
+        reached = await self._reached(request, state.waiting, None if stage == ANY else stage)
+        return {"gates": sorted(state.gates), **reached}
 
-def _latency(home: "StandIn", method: str, body: bytes) -> Json:
-    if method == "PUT":
-        data = parse_json(body)
-        mode = data.pop("mode", None)
-        if mode is not None and mode not in LATENCIES:
-            raise BadRequest(400, f"mode must be one of {sorted(LATENCIES)}")
-        if not all(s in STAGES and isinstance(t, int | float) for s, t in data.items()):
-            raise BadRequest(400, f"seconds by stage are expected; stages: {STAGES}")
-        home.latency = {**LATENCIES[mode or "none"], **data}
-    elif method == "DELETE":
-        home.latency = dict(home.usual_latency)
-    return {"latency": home.latency}
+    async def calls(self, request: Request) -> object:
+        """Waits for calls in a `state`: arrived (default), finished, waiting or hanging."""
+        state, wanted = self.state, request.query_params.get("state", "arrived")
+        counters = {"arrived": state.arrived, "finished": state.finished, "waiting": state.waiting}
+        if wanted not in (*counters, "hanging"):
+            raise ValueError("state must be arrived, finished, waiting or hanging")
+        return await self._reached(request, counters.get(wanted), request.query_params.get("stage"))
 
+    async def _reached(
+        self, request: Request, counter: Counter[str] | None, stage: str | None
+    ) -> dict[str, object]:
+        def count() -> int:
+            if counter is None:
+                return len(self.state.faults.hanging)
+            return counter[stage] if stage else sum(counter.values())
 
-async def _gates(
-    home: "StandIn", method: str, stage: str | None, query: dict[str, str], body: bytes
-) -> Json:
-    watch = home.watch
-    if stage is not None and stage not in (*STAGES, ANY):
-        raise BadRequest(400, f"stage must be one of {(*STAGES, ANY)}")
-    if method == "PUT" and stage is not None:
-        watch.close_gate(stage, int(parse_json(body or b"{}").get("pass", 0)))
-    elif method == "DELETE":
-        for name in [stage] if stage else list(watch.gates):
-            watch.open_gate(name)
-    wanted = int(query.get("wait_for", 0))
+        wanted = int(request.query_params.get("wait_for", 0))
+        seconds = min(300.0, float(request.query_params.get("timeout", 30)))
+        reached = await self.state.changes.until(lambda: count() >= wanted, seconds)
+        return {"count": count(), "reached": reached, **self.state.counts()}
 
-    def waiting() -> int:
-        alone = stage is not None and stage != ANY
-        return watch.waiting[stage] if stage and alone else sum(watch.waiting.values())
+    async def release(self, request: Request) -> object:
+        return {"released": self.state.faults.release()}
 
-    reached = await watch.until(lambda: waiting() >= wanted, _timeout(query))
-    return {"gates": sorted(watch.gates), "count": waiting(), "reached": reached, **watch.counts()}
+    async def ledger(self, request: Request) -> object:
+        since = int(request.query_params.get("since", 0))
+        return {"lines": list(self.state.ledger.lines(since))}
 
-
-async def _calls(home: "StandIn", query: dict[str, str]) -> Json:
-    """`state` is arrived (default), finished, waiting or hanging."""
-    watch, stage, state = home.watch, query.get("stage"), query.get("state", "arrived")
-    counters = {"arrived": watch.arrived, "finished": watch.finished, "waiting": watch.waiting}
-    if state not in (*counters, "hanging"):
-        raise BadRequest(400, "state must be arrived, finished, waiting or hanging")
-
-    def count() -> int:
-        if state == "hanging":
-            return len(watch.hanging)
-        counter = counters[state]
-        return counter[stage] if stage else sum(counter.values())
-
-    wanted = int(query.get("wait_for", 0))
-    reached = await watch.until(lambda: count() >= wanted, _timeout(query))
-    return {"count": count(), "reached": reached, **watch.counts()}
-
-
-def _timeout(query: dict[str, str]) -> float:
-    return min(MAX_WAIT, float(query.get("timeout", 30)))
-
-
-def _reset(home: "StandIn") -> Json:
-    """Back to good weather. Counters and ledger stay: they are history."""
-    home.faults.rules = []
-    home.latency = dict(home.usual_latency)
-    for name in list(home.watch.gates):
-        home.watch.open_gate(name)
-    return {"released": home.watch.release_hanging(), **home.watch.counts()}
+    async def reset(self, request: Request) -> object:
+        """No faults, gates and added latency. Counters and ledger stay: they are history."""
+        self.state.faults.faults = []
+        self.state.latency = dict(self.state.usual_latency)
+        for name in list(self.state.gates):
+            self.state.open_gate(name)
+        return {"released": self.state.faults.release(), **self.state.counts()}

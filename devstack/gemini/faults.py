@@ -2,133 +2,84 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from devstack.gemini.protocol import (
-    Ask,
-    BadRequest,
-    Json,
-    Usage,
-    answer_body,
-    count_tokens,
-    error_body,
-    error_info,
-    text_candidate,
-)
+from pydantic import Field, StrictInt
 
-Fault = Literal[
-    "rate_limit", "daily_quota", "error", "bad_key", "unknown_model", "bad_request",
-    "hang", "drip", "drop", "reset", "computed_then_dropped", "html_200",
-    "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason",
-    "empty_text", "no_parts",
-    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text",
-]  # fmt: skip
-STATUS_FAULTS = {
-    "rate_limit", "daily_quota", "error", "bad_key", "unknown_model", "bad_request",
-}  # fmt: skip
-TRANSPORT_FAULTS = {"hang", "drip", "drop", "reset", "computed_then_dropped", "html_200"}
-TEXT_FAULTS = {
-    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text",
-}  # fmt: skip
-CANDIDATE_FAULTS = {
+from devstack.gemini import protocol
+from devstack.gemini.protocol import JSON_TYPE, Ask, Json, Usage, answer_body, error_body
+from devstack.standin import Fault
+
+StatusFault = Literal[
+    "rate_limit", "daily_quota", "error", "bad_key", "unknown_model", "bad_request"
+]
+TransportFault = Literal["hang", "drip", "drop", "reset", "computed_then_dropped", "html_200"]
+TextFault = Literal[
+    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text"
+]
+CandidateFault = Literal[
     "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason", "empty_text",
     "no_parts",
-}  # fmt: skip
-ALL_FAULTS = STATUS_FAULTS | TRANSPORT_FAULTS | TEXT_FAULTS | CANDIDATE_FAULTS
-STAGES = ("preprocess", "generate", "evaluate", "plan", "other")
+]  # fmt: skip
+STATUS_FAULTS, TEXT_FAULTS = get_args(StatusFault), get_args(TextFault)
+CANDIDATE_FAULTS = get_args(CandidateFault)
+ALL_FAULTS = (*STATUS_FAULTS, *get_args(TransportFault), *TEXT_FAULTS, *CANDIDATE_FAULTS)
+Stage = Literal["preprocess", "generate", "evaluate", "plan", "other"]
+STAGES = get_args(Stage)
+HTML_TYPE = "text/html; charset=UTF-8"
 
 
-@dataclass
-class Rule:
+class Rule(Fault):
     """One line of the fault plan. Calls are counted from when the rule was set, per rule."""
 
-    fault: str
-    stage: str | None = None
-    calls: str | int | list[int] = "next"
+    fault: StatusFault | TransportFault | TextFault | CandidateFault
+    stage: Stage | None = None
+    calls: Literal["next", "all"] | StrictInt | list[StrictInt] = "next"
     share: float = 1.0
-    args: Json = field(default_factory=dict)
+    args: Json = Field(default_factory=dict)
     seen: int = 0
-    hit: int = 0
-
-    @classmethod
-    def read(cls, data: Json) -> "Rule":
-        """Raises BadRequest (400) for a fault, stage or call that does not exist."""
-        if not isinstance(data, dict) or "fault" not in data:
-            raise BadRequest(400, "a rule is an object with at least a fault")
-        rule = cls(**{key: data[key] for key in data if key in cls.__dataclass_fields__})
-        unknown = set(data) - {"fault", "stage", "calls", "share", "args", "seen", "hit"}
-        if unknown:
-            raise BadRequest(400, f"unknown keys: {sorted(unknown)}")
-        if rule.fault not in ALL_FAULTS:
-            raise BadRequest(400, f"fault must be one of {sorted(ALL_FAULTS)}")
-        if rule.stage is not None and rule.stage not in STAGES:
-            raise BadRequest(400, f"stage must be null or one of {STAGES}")
-        counted = isinstance(rule.calls, int) and not isinstance(rule.calls, bool)
-        listed = isinstance(rule.calls, list) and all(isinstance(n, int) for n in rule.calls)
-        if not (rule.calls in ("next", "all") or counted or listed):
-            raise BadRequest(400, "calls must be 'next', 'all', a count or a list of numbers")
-        return rule
 
     def takes(self, stage: str, seed: int) -> bool:
+        """Whether it takes the call of a stage that has just come; counts the call."""
         if self.stage not in (None, stage):
             return False
         self.seen += 1
         if not self._wants():
             return False
         draw = hashlib.sha256(f"{seed}/{self.fault}/{stage}/{self.seen}".encode()).digest()
-        if int.from_bytes(draw[:4]) / 2**32 >= self.share:
-            return False
-        self.hit += 1
-        return True
+        return int.from_bytes(draw[:4]) / 2**32 < self.share
 
     def _wants(self) -> bool:
+        if isinstance(self.calls, list):
+            return self.seen in self.calls
         if self.calls == "all":
             return True
-        if self.calls == "next":
-            return self.hit == 0
-        if isinstance(self.calls, int):
-            return self.hit < self.calls
-        return self.seen in self.calls
+        return self.hits < (1 if self.calls == "next" else self.calls)
 
 
-class Faults:
-    """The fault plan. The first rule that takes a call decides it."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.rules: list[Rule] = []
-
-    def take(self, stage: str) -> Rule | None:
-        if not self.rules:
-            return None
-        return next((rule for rule in self.rules if rule.takes(stage, self.seed)), None)
-
-
-def error_answer(rule: Rule, ask: Ask) -> tuple[int, bytes, bool]:
-    """(status, body, is it HTML) of a fault that Gemini answers with an error."""
+def error_answer(rule: Rule, ask: Ask) -> tuple[int, bytes, str]:
+    """(status, body, media type) of a fault that Gemini answers with an error."""
     args = rule.args
     if rule.fault in ("rate_limit", "daily_quota"):
-        return 429, _quota(ask, daily=rule.fault == "daily_quota", args=args), False
+        return 429, _quota(ask, daily=rule.fault == "daily_quota", args=args), JSON_TYPE
     if rule.fault == "bad_key":
         code = int(args.get("code", 401))
-        return code, _bad_key(code), False
+        return code, _bad_key(code), JSON_TYPE
     if rule.fault == "unknown_model":
         message = f"models/{ask.model.name} is not found for API version v1."
-        return 404, error_body(404, message), False
+        return 404, error_body(404, message), JSON_TYPE
     if rule.fault == "bad_request":
-        message = "Request contains an invalid argument."
-        return 400, error_body(400, args.get("message", message)), False
+        message = args.get("message", "Request contains an invalid argument.")
+        return 400, error_body(400, message), JSON_TYPE
     code = int(args.get("code", 500))
     if args.get("html", code == 502):
-        return code, _html(f"Error {code} (Server Error)!!1"), True
-    return code, error_body(code, args.get("message", _MESSAGES.get(code, "Error."))), False
+        return code, _html(f"Error {code} (Server Error)!!1"), HTML_TYPE
+    return code, error_body(code, args.get("message", _MESSAGES.get(code, "Error."))), JSON_TYPE
 
 
 _MESSAGES = {
     500: "An internal error has occurred. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting",
-    502: "Bad gateway.",
     503: "The model is overloaded. Please try again later.",
     504: "Deadline expired before operation could complete.",
 }
@@ -169,12 +120,12 @@ def _bad_key(code: int) -> bytes:
             "Request had invalid authentication credentials. Expected OAuth 2 access token, login "
             "cookie or other valid authentication credential."
         )
-        return error_body(401, message, [error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED")])
+        return error_body(401, message, [protocol.error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED")])
     if code == 403:
         message = "Your API key was reported as leaked. Please use another API key."
         return error_body(403, message)
     message = "API key not valid. Please pass a valid API key."
-    return error_body(400, message, [error_info("API_KEY_INVALID")])
+    return error_body(400, message, [protocol.error_info("API_KEY_INVALID")])
 
 
 def _html(title: str) -> bytes:
@@ -188,7 +139,7 @@ HTML_200 = _html("Sign in to the network")
 
 
 def spoiled_text(rule: Rule, answer: Any) -> str:
-    """The answer's text, broken the way that the fault says. `answer` is parsed JSON or plain text."""
+    """The answer's text, broken the way that the fault says. `answer` is JSON or plain text."""
     fault, args = rule.fault, rule.args
     if fault == "wrong_types":
         answer = _wrong_types(answer)
@@ -216,27 +167,14 @@ def _wrong_types(value: Any) -> Any:
 
 
 def _nonsense(value: Any) -> Any:
-    """Well-formed, of the right types, and absurd: score 11, week -1, five hundred tasks."""
-    if isinstance(value, dict) and "first_step_today" in value:
-        week = value["weeks"][0]
-        return {**value, "weeks": [{**week, "week": -1, "tasks": week["tasks"][:1] * 500}]}
-    if isinstance(value, dict) and "clarity" in value:
-        return {**value, "clarity": {**value["clarity"], "score": 11}}
-    if isinstance(value, dict) and "phases" in value:
-        phase = {**value["phases"][0], "start_week": 40, "end_week": -1}
-        return {**value, "phases": [phase]}
-    if isinstance(value, dict) and "smart" in value:
-        return {**value, "verdict": "goal", "clarified_goal": "", "smart": None}
-    return _each_number(value, -1)
-
-
-def _each_number(value: Any, number: int) -> Any:
+    """Well-formed, of the right types, and absurd: every number is -1, every sentence empty."""
     if isinstance(value, dict):
-        return {key: _each_number(child, number) for key, child in value.items()}
+        return {key: _nonsense(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_each_number(child, number) for child in value]
-    whole = isinstance(value, int | float) and not isinstance(value, bool)
-    return number if whole else value
+        return [_nonsense(child) for child in value]
+    if isinstance(value, str):
+        return "" if " " in value else value
+    return value if value is None or isinstance(value, bool) else -1
 
 
 HOSTILE = "\x00\ud800\u202egnihton\u202c\x1b[31mred\x1b[0m</script><script>alert(1)</script>"
@@ -268,8 +206,8 @@ def spoiled_answer(rule: Rule, ask: Ask, text: str, usage: Usage) -> tuple[Json,
     match rule.fault:
         case "truncated":
             cut = text[: max(1, int(len(text) * rule.args.get("share", 0.5)))]
-            usage = Usage(usage.prompt, count_tokens(cut), usage.thoughts)
-            return answer_body(ask, text_candidate(cut, "MAX_TOKENS"), usage), usage
+            usage = Usage(usage.prompt, protocol.count_tokens(cut), usage.thoughts)
+            return answer_body(ask, protocol.text_candidate(cut, "MAX_TOKENS"), usage), usage
         case "safety":
             candidate: Json = {"finishReason": "SAFETY", "safetyRatings": [rating]}
         case "recitation":
@@ -279,10 +217,10 @@ def spoiled_answer(rule: Rule, ask: Ask, text: str, usage: Usage) -> tuple[Json,
             feedback = {"blockReason": reason, "safetyRatings": [rating]}
             return answer_body(ask, None, none, promptFeedback=feedback), none
         case "unknown_finish_reason":
-            candidate = text_candidate(text, "MOON_PHASE")
+            candidate = protocol.text_candidate(text, "MOON_PHASE")
             return answer_body(ask, candidate, usage), usage
         case "empty_text":
-            candidate = text_candidate("")
+            candidate = protocol.text_candidate("")
         case _:
             candidate = {"content": {"role": "model"}, "finishReason": "STOP"}
     return answer_body(ask, candidate, none), none

@@ -10,7 +10,7 @@ from devstack.gemini.protocol import Ask, Json, Usage
 
 
 class Ledger:
-    """Lines go to the file before the answer leaves, so the file is what the provider would bill."""
+    """Lines are written before the answer leaves: the file is what the provider would bill."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,32 +24,19 @@ class Ledger:
         self._last += 1
         return self._last
 
-    def write(
-        self,
-        n: int,
-        *,
-        stage: str,
-        ask: Ask,
-        key: str,
-        status: int,
-        served: bool,
-        usage: Usage,
-        fault: str | None,
-    ) -> None:
-        """`served` is true when an answer was made, and so would be billed, whether or not it arrives."""
+    def write(self, n: int, ask: Ask, usage: Usage | None, **more: object) -> None:
+        """`usage` is None for a call without an answer; others are billed, arrived or not."""
+        used = usage or Usage(0)
         line: Json = {
             "n": n,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "stage": stage,
             "model": ask.model.name,
-            "key": key[-4:],
-            "prompt_tokens": usage.prompt,
-            "candidates_tokens": usage.candidates,
-            "thoughts_tokens": usage.thoughts,
-            "fault": fault,
-            "status": status,
-            "served": served,
+            "prompt_tokens": used.prompt,
+            "candidates_tokens": used.candidates,
+            "thoughts_tokens": used.thoughts,
+            "served": usage is not None,
             "sha256": ask.sha256,
+            **more,
         }
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()

@@ -2,25 +2,24 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.exceptions import HTTPException
 
 Json = dict[str, Any]
 
-SUFFIX = "-local-stand-in"
-JSON_TYPE = b"application/json; charset=UTF-8"
-HTML_TYPE = b"text/html; charset=UTF-8"
+JSON_TYPE = "application/json; charset=UTF-8"
 
 
 @dataclass(frozen=True)
 class Model:
-    """What `models.get` says about a model. `dynamic` means it thinks unless told not to.
+    """What a model can do. `dynamic` means that it thinks unless told not to.
 
     From Gemini 3 on there are `levels` of thinking instead of budgets, the first one by default.
     """
 
     name: str
-    title: str
     output_limit: int
     thinks: bool = False
     dynamic: bool = False
@@ -33,49 +32,28 @@ LEVELS = {"MINIMAL": 0.0, "LOW": 0.5, "MEDIUM": 2.0, "HIGH": 4.0}
 MODELS = {
     model.name: model
     for model in (
-        Model("gemini-2.0-flash", "Gemini 2.0 Flash", 8192),
-        Model("gemini-2.0-flash-lite", "Gemini 2.0 Flash-Lite", 8192),
-        Model("gemini-2.5-flash", "Gemini 2.5 Flash", 65536, thinks=True, dynamic=True),
-        Model("gemini-2.5-flash-lite", "Gemini 2.5 Flash-Lite", 65536, thinks=True),
-        Model("gemini-2.5-pro", "Gemini 2.5 Pro", 65536, thinks=True, dynamic=True),
-        Model(
-            "gemini-3.5-flash-lite",
-            "Gemini 3.5 Flash-Lite",
-            65536,
-            thinks=True,
-            levels=("MINIMAL", "LOW", "MEDIUM", "HIGH"),
-        ),
-        Model(
-            "gemini-3.8-flash",
-            "Gemini 3.8 Flash",
-            65536,
-            thinks=True,
-            levels=("MEDIUM", "LOW", "HIGH"),
-        ),
+        Model("gemini-2.0-flash", 8192),
+        Model("gemini-2.0-flash-lite", 8192),
+        Model("gemini-2.5-flash", 65536, thinks=True, dynamic=True),
+        Model("gemini-2.5-flash-lite", 65536, thinks=True),
+        Model("gemini-2.5-pro", 65536, thinks=True, dynamic=True),
+        Model("gemini-3.5-flash-lite", 65536, True, levels=(*LEVELS,)),
+        Model("gemini-3.8-flash", 65536, True, levels=("MEDIUM", "LOW", "HIGH")),
     )
 }
 
 STATUS_WORDS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    413: "INVALID_ARGUMENT",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 502: "UNAVAILABLE",
+    503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+}  # fmt: skip
 
 
-class BadRequest(Exception):
-    """The request is one that Gemini refuses. Carries the HTTP status."""
+class BadRequest(HTTPException):
+    """The request is one that Gemini refuses, with the details of its error."""
 
     def __init__(self, code: int, message: str, details: list[Json] | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+        super().__init__(code, message)
         self.details = details
 
 
@@ -84,9 +62,8 @@ class Ask:
     """One request for content, in Python's words."""
 
     model: Model
-    system: str
     user: str
-    schema: Json | None
+    schema: Json | None = field(compare=False)  # told by the hash of the whole body
     wants_json: bool
     max_tokens: int
     thinking: int | None
@@ -117,15 +94,14 @@ def error_info(reason: str) -> Json:
 
 
 def find_model(name: str) -> Model:
-    model = MODELS.get(name)
-    if model is None:
+    if name not in MODELS:
         raise BadRequest(
             404,
             f"models/{name} is not found for API version v1, or is not supported for "
             "generateContent. Call ListModels to see the list of available models and their "
             "supported methods.",
         )
-    return model
+    return MODELS[name]
 
 
 def either(data: Json, camel: str, snake: str) -> Any:
@@ -135,47 +111,27 @@ def either(data: Json, camel: str, snake: str) -> Any:
 
 
 def _texts(content: object) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    if not isinstance(content, dict):
-        return []
-    parts = content.get("parts") or []
-    found = parts if isinstance(parts, list) else [parts]
+    parts = content.get("parts") if isinstance(content, dict) else None
+    found = parts if isinstance(parts, list) else []
     return [str(part["text"]) for part in found if isinstance(part, dict) and "text" in part]
 
 
 def parse_contents(data: Json) -> tuple[str, str]:
-    """(system text, user text).
-
-    Raises:
-        BadRequest: 400, when there are no contents.
-    """
+    """(system text, user text). Raises BadRequest (400) when there are no contents."""
     contents = data.get("contents")
-    if isinstance(contents, dict):
-        contents = [contents]
     if not isinstance(contents, list) or not contents:
         raise BadRequest(400, "* GenerateContentRequest.contents: contents is not specified")
-    user = [
-        text
-        for content in contents
-        if not isinstance(content, dict) or content.get("role") != "model"
-        for text in _texts(content)
-    ]
+    asked = [c for c in contents if not isinstance(c, dict) or c.get("role") != "model"]
+    user = [text for content in asked for text in _texts(content)]
     if not user:
-        raise BadRequest(
-            400,
-            "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty.",
-        )
+        said = "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty."
+        raise BadRequest(400, said)
     system = _texts(either(data, "systemInstruction", "system_instruction"))
     return "\n".join(system), "\n".join(user)
 
 
 def parse_json(body: bytes) -> Json:
-    """The body as an object.
-
-    Raises:
-        BadRequest: 400, as Gemini words it.
-    """
+    """The body as an object. Raises BadRequest (400) as Gemini words it."""
     try:
         data = json.loads(body)
     except ValueError as error:
@@ -186,11 +142,7 @@ def parse_json(body: bytes) -> Json:
 
 
 def parse_ask(model: Model, body: bytes) -> Ask:
-    """Take a generateContent body apart.
-
-    Raises:
-        BadRequest: for what Gemini refuses too.
-    """
+    """Take a generateContent body apart. Raises BadRequest for what Gemini refuses too."""
     data = parse_json(body)
     system, user = parse_contents(data)
     config = either(data, "generationConfig", "generation_config") or {}
@@ -205,7 +157,6 @@ def parse_ask(model: Model, body: bytes) -> Ask:
     mime = either(config, "responseMimeType", "response_mime_type")
     return Ask(
         model=model,
-        system=system,
         user=user,
         schema=schema if isinstance(schema, dict) else None,
         wants_json=mime == "application/json",
@@ -236,7 +187,7 @@ def _refuse_wrong_thinking(model: Model, budget: object, level: object) -> None:
 
 
 def thought_tokens(ask: Ask) -> int:
-    """How much it 'thinks': bounded by the budget, and counted against the output limit as Gemini does."""
+    """How much it 'thinks', within the budget; it counts against the output limit."""
     wish = 64 + ask.prompt_tokens // 4
     if ask.model.levels:  # a budget of 0 does not keep these from thinking
         return int(wish * LEVELS[ask.level or ask.model.levels[0]])
@@ -269,27 +220,10 @@ def answer_body(ask: Ask, candidate: Json | None, usage: Usage, **more: object) 
     body: Json = {} if candidate is None else {"candidates": [{**candidate, "index": 0}]}
     body.update(more)
     body["usageMetadata"] = usage.wire()
-    body["modelVersion"] = ask.model.name + SUFFIX
+    body["modelVersion"] = ask.model.name + "-local-stand-in"
     body["responseId"] = ask.sha256[:22]
     return body
 
 
 def text_candidate(text: str, finish: str = "STOP") -> Json:
     return {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": finish}
-
-
-def model_json(model: Model) -> Json:
-    return {
-        "name": f"models/{model.name}",
-        "version": "local-stand-in",
-        "displayName": f"{model.title} (local stand-in)",
-        "description": "Answers are made by rules on this machine; no language model is asked.",
-        "inputTokenLimit": 1_048_576,
-        "outputTokenLimit": model.output_limit,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
-        "temperature": 1,
-        "topP": 0.95,
-        "topK": 64,
-        "maxTemperature": 2,
-        **({"thinking": True} if model.thinks else {}),
-    }

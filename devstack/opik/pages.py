@@ -1,40 +1,36 @@
-"""Pages for people: traces, feedback, evaluations, datasets, configuration. Read only."""
+"""Pages for people: traces, datasets, experiments, configuration. Read only."""
 
-import mimetypes
 from collections.abc import Callable
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
-from devstack.opik.faults import Faults
-from devstack.opik.http import Call, Handler, Reply, Routes
-from devstack.opik.lists import DATES, SCORES, SORTS, Filters, trace_list
-from devstack.opik.page import HERE, SECURITY, Frame, html, missing
+from devstack.opik.calls import Call
+from devstack.opik.errors import Refused
+from devstack.opik.faults import Fault
+from devstack.opik.lists import DATES, SCORES, Filters, trace_list
+from devstack.opik.page import HERE, Frame, html, missing
 from devstack.opik.pages_datasets import dataset_page, datasets_page, experiment_page
-from devstack.opik.reports import ANSWERS, DIMENSIONS, evaluations, feedback
-from devstack.opik.store import TABLES
-from devstack.opik.views import score_doc, scores_of
+from devstack.opik.rules import Rules
+from devstack.opik.store import TABLES, Store, documents
+from devstack.opik.views import scores_of
 from devstack.opik.waterfall import waterfall
+from devstack.standin import FaultPlan
 
-WINDOWS = (7, 30, 90)
+Page = Callable[[Call], Response]
 
 
-def traces(call: Call, project: str | None = None) -> Reply:
+def traces(call: Call, project: str | None = None) -> Response:
     """The list of traces."""
     frame = Frame(call, project)
     found = trace_list(frame.db, Filters.read(frame.project, call.query))
-    return html(
-        call,
-        "traces.html",
-        frame=frame,
-        tab="traces",
-        list=found,
-        scores=SCORES,
-        dates=DATES,
-        sorts=SORTS,
-    )
+    return html(call, "traces.html", frame, tab="traces", list=found, scores=SCORES, dates=DATES)
 
 
-def trace(call: Call, identity: str, project: str | None = None) -> Reply:
+def trace(call: Call, identity: str, project: str | None = None) -> Response:
     """One trace as a waterfall; its spans may have come before it."""
     db = call.store.read()
     row = db.execute(
@@ -49,120 +45,80 @@ def trace(call: Call, identity: str, project: str | None = None) -> Reply:
     by_span = scores_of(db, "span", [bar.id for bar in fall.bars])
     for bar in fall.bars:
         bar.scores = by_span[owner, bar.id]
-    scores = [
-        {**score_doc(each), "updated_us": each["updated_us"]}
-        for each in scores_of(db, "trace", [identity])[owner, identity]
-    ]
+    triggers = db.execute("SELECT count FROM rule_triggers WHERE trace_id = ?", (identity,))
     return html(
         call,
         "trace.html",
-        frame=Frame(call, owner),
+        Frame(call, owner),
         tab="traces",
         id=identity,
         row=row,
         doc=from_json(row["body"]) if row else {},
         fall=fall,
-        scores={each["name"]: each for each in scores},
+        scores=scores_of(db, "trace", [identity])[owner, identity],
+        triggers=next((each["count"] for each in triggers), 0),
+        attachments=documents(db, "attachment", parent=identity),
         chosen=call.query.get("span", ""),
-        dims=DIMENSIONS,
-        answers=ANSWERS,
     )
 
 
-def logs(call: Call) -> Reply:
-    """Opik's own address of a trace, a thread, or a project's list."""
+def logs(call: Call) -> Response:
+    """Opik's own address of a trace, or of a project's list."""
     project = call.params["project"]
     if call.query.get("trace"):
         return trace(call, call.query["trace"], project)
     return traces(call, project)
 
 
-def _window(call: Call) -> int:
-    days = call.query.get("days", "")
-    return int(days) if days in [str(each) for each in WINDOWS] else WINDOWS[0]
+def _config_page(faults: FaultPlan[Fault]) -> Page:
+    """What this is, how to use the real Opik, what it holds, which faults are on."""
 
-
-def feedback_page(call: Call) -> Reply:
-    """What users said."""
-    frame, days = Frame(call), _window(call)
-    found = feedback(frame.db, frame.project, days)
-    return html(
-        call,
-        "feedback.html",
-        frame=frame,
-        tab="feedback",
-        days=days,
-        windows=WINDOWS,
-        found=found,
-    )
-
-
-def evaluations_page(call: Call) -> Reply:
-    """What the evaluator said."""
-    frame, days = Frame(call), _window(call)
-    found = evaluations(frame.db, frame.project, days)
-    return html(
-        call,
-        "evaluations.html",
-        frame=frame,
-        tab="evaluations",
-        days=days,
-        windows=WINDOWS,
-        found=found,
-    )
-
-
-def config_page(faults: Faults) -> Handler:
-    """What this is, how to use the real Opik, what it holds, what it does wrong just now."""
-
-    def page(call: Call) -> Reply:
+    def page(call: Call) -> Response:
         db = call.store.read()
         counts = {
-            table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            table.replace("_", " "): db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
             for table in TABLES
         }
         return html(
             call,
             "config.html",
-            frame=Frame(call),
+            Frame(call),
             tab="config",
             counts=counts,
             store=call.store,
             rules=call.rules,
-            faults=[(fault, to_json(fault).decode()) for fault in faults.on],
+            faults=faults.faults,
         )
 
     return page
 
 
-def static(call: Call) -> Reply:
-    """The stylesheet and the keyboard script."""
-    file = HERE / "static" / call.params["file"]
-    if file.parent != HERE / "static" or not file.is_file():
-        return missing(call)
-    media = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    cached = {**SECURITY, "Cache-Control": "no-cache"}
-    return Reply(200, file.read_bytes(), cached, media)
-
-
-def page_routes(faults: Faults) -> Routes:
-    """Every page."""
-    table = Routes()
-    shown: dict[str, Callable[[Call], Reply]] = {
+def page_routes(store: Store, rules: Rules, faults: FaultPlan[Fault]) -> list[BaseRoute]:
+    """Every page, and a page for every other address."""
+    pages: dict[str, Page] = {
         "/": traces,
         "/traces": traces,
         "/traces/{id}": lambda call: trace(call, call.params["id"]),
-        "/feedback": feedback_page,
-        "/evaluations": evaluations_page,
         "/datasets": datasets_page,
         "/datasets/{id}": dataset_page,
         "/experiments/{id}": experiment_page,
-        "/config": config_page(faults),
-        "/static/{file}": static,
+        "/config": _config_page(faults),
         "/{workspace}/projects/{project}/logs": logs,
-        "/{workspace}/projects/{project}/traces": logs,
-        "/{workspace}/projects/{project}": logs,
+        "/{path:path}": missing,
     }
-    for path, handler in shown.items():
-        table("GET", path)(handler)
-    return table
+
+    def route(path: str, page: Page) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await store.run(_shown, page, Call(request, b"", store, rules))
+
+        return Route(path, endpoint)
+
+    static = Mount("/static", StaticFiles(directory=HERE / "static"))
+    return [static, *(route(path, page) for path, page in pages.items())]
+
+
+def _shown(page: Page, call: Call) -> Response:
+    try:
+        return page(call)
+    except Refused as refused:
+        return missing(call, f"{refused.detail}.")

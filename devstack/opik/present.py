@@ -1,15 +1,13 @@
-"""How values look to people: durations, money, ages, stars, words."""
+"""How values look to people: durations, money, ages, words."""
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
 from devstack.opik.rules import PICO, from_us, now_us
 
-Quality = Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
 STATUSES: dict[str, tuple[str, str]] = {
     "success": ("✓", "Success"),
     "partial": ("◐", "Partial"),
@@ -90,24 +88,6 @@ def score(value: float | None) -> str:
     return "N/A" if value is None else f"{value:.1f}".removesuffix(".0")
 
 
-def size(count: float) -> str:
-    """Bytes in units."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GB"
-
-
-def quality(overall: float) -> Quality:
-    """The status word of an overall score of 0 to 10."""
-    if overall >= 9:
-        return "EXCELLENT"
-    if overall >= 7.5:
-        return "GOOD QUALITY"
-    return "FAIR" if overall >= 6 else "NEEDS WORK"
-
-
 def links(metadata: object) -> list[tuple[str, str]]:
     """Label and address of every `…_url` key that really is a web address."""
     if not isinstance(metadata, Mapping):
@@ -174,22 +154,3 @@ def brief(value: object, limit: int = 90) -> str:
     else:
         text = " ".join(str(value).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-FILTERS = {
-    "status_icon": status_icon,
-    "status_word": status_word,
-    "duration": duration,
-    "money": money,
-    "age": age,
-    "moment": moment,
-    "number": number,
-    "score": score,
-    "size": size,
-    "quality": quality,
-    "links": links,
-    "parsed": parsed,
-    "brief": brief,
-    "gist": gist,
-    "leaves": leaves,
-}

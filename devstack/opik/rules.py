@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from devstack.opik.errors import Refused
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(hours=24)
 # Opik keeps scores with nine decimals and money with twelve; whole numbers keep both exact.
@@ -15,10 +17,6 @@ SCORE_LIMIT = Decimal("999999999.999999999")
 PICO = Decimal(10) ** 12
 
 IdWindow = Literal["off", "24h"]
-
-
-class BadId(ValueError):
-    """An id the server does not take; `args` are the message and its details."""
 
 
 def now_us() -> int:
@@ -57,45 +55,41 @@ def from_pico(value: int | None) -> float | None:
 
 
 def score_value(value: object) -> float:
-    """A score as the server keeps it: nine decimals. Raises ValueError out of range."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("value must be a number")
+    """A score as the server keeps it, with nine decimals. Raises Refused(422)."""
     try:
-        number = Decimal(str(value))
+        number = Decimal("NaN" if isinstance(value, bool) else str(value))
     except ArithmeticError as error:
-        raise ValueError("value must be a number") from error
+        raise Refused(422, "value must be a number") from error
     if not number.is_finite() or abs(number) > SCORE_LIMIT:
-        raise ValueError(f"value must be between -{SCORE_LIMIT} and {SCORE_LIMIT}")
+        raise Refused(422, f"value must be between -{SCORE_LIMIT} and {SCORE_LIMIT}")
     return float(round(number, 9))
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What can be set about the rules: whether ids must carry a recent time."""
+    """Which ids are taken; both checks raise Refused(400)."""
 
     id_window: IdWindow = "off"
 
     def check_new(self, value: object, what: str) -> None:
-        """An id that is being created: version 7, and inside the window when there is one."""
+        """An id that is being created is version 7, and inside the window when there is one."""
         moment = _v7_time(value, what)
         if self.id_window == "24h" and abs(datetime.now(UTC) - moment) > WINDOW:
-            raise BadId(
-                f"Invalid UUID for {what}",
-                f"'{value}' must be in the allowed ingestion window of 'PT24H'",
-            )
+            details = f"'{value}' must be in the allowed ingestion window of 'PT24H'"
+            raise Refused(400, f"Invalid UUID for {what}", details)
 
     def check_known(self, value: object, what: str) -> None:
-        """An id that is updated or referred to: version 7, and not from the future."""
+        """An id that is updated or referred to is version 7, and not from the future."""
         moment = _v7_time(value, what)
         if self.id_window == "24h" and moment - datetime.now(UTC) > WINDOW:
-            raise BadId(f"Invalid UUID for {what}", f"'{value}' must not be in the future")
+            raise Refused(400, f"Invalid UUID for {what}", f"'{value}' must not be in the future")
 
 
 def _v7_time(value: object, what: str) -> datetime:
     try:
         uuid = UUID(str(value))
     except ValueError as error:
-        raise BadId(f"Invalid UUID for {what}", f"'{value}' is not a UUID") from error
+        raise Refused(400, f"Invalid UUID for {what}", f"'{value}' is not a UUID") from error
     if uuid.version != 7:
-        raise BadId(f"Invalid UUID for {what}", f"{what} id must be a version 7 UUID")
+        raise Refused(400, f"Invalid UUID for {what}", f"{what} id must be a version 7 UUID")
     return EPOCH + timedelta(milliseconds=uuid.int >> 80)

@@ -1,11 +1,12 @@
 """The types of what clients write: a document Opik could not read is refused, never stored."""
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from devstack.opik.http import Doc, Refused
+from devstack.opik.errors import Refused
+from devstack.opik.store import Doc
 
 # A token count is a Java int; dollars end where whole 1e-12 ones no longer fit SQLite's integers.
 Tokens = Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)]
@@ -43,6 +44,7 @@ class TraceShape(_Open):
 class SpanShape(TraceShape):
     """A span, or a change of one."""
 
+    type: Literal["general", "tool", "llm", "guardrail"] | None = None
     model: StrictStr | None = None
     provider: StrictStr | None = None
     usage: dict[str, Tokens] | None = None

@@ -1,15 +1,24 @@
 """One SQLite file: traces, spans and scores as rows, everything else as documents."""
 
+import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic_core import from_json, to_json
 
+from devstack.opik.errors import Refused
 from devstack.opik.rules import from_us, new_id, now_us
 
+P = ParamSpec("P")
+T = TypeVar("T")
+# Opik's documents are open: unknown fields are kept, so they stay dictionaries.
+Doc = dict[str, Any]
 DEFAULT_PROJECT = "Default Project"
 
 SCHEMA = """
@@ -18,7 +27,7 @@ CREATE TABLE IF NOT EXISTS projects (
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS traces (
     project_id TEXT NOT NULL, id TEXT NOT NULL, name TEXT, status TEXT NOT NULL, user TEXT,
-    thread_id TEXT, start_us INTEGER NOT NULL, end_us INTEGER, created_us INTEGER NOT NULL,
+    start_us INTEGER NOT NULL, end_us INTEGER, created_us INTEGER NOT NULL,
     updated_us INTEGER NOT NULL, partial INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (project_id, id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS traces_id ON traces (id);
@@ -36,17 +45,15 @@ CREATE TABLE IF NOT EXISTS scores (
     value REAL NOT NULL, reason TEXT, category TEXT, source TEXT NOT NULL,
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL,
     PRIMARY KEY (entity, entity_id, project_id, name)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS scores_name ON scores (entity, name, updated_us);
 CREATE TABLE IF NOT EXISTS documents (
     kind TEXT NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL,
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (kind, id));
 CREATE INDEX IF NOT EXISTS documents_name ON documents (kind, name);
 CREATE INDEX IF NOT EXISTS documents_parent ON documents (kind, parent);
-CREATE TABLE IF NOT EXISTS blobs (
-    id TEXT PRIMARY KEY, media TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS rule_triggers (trace_id TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-TABLES = ("projects", "traces", "spans", "scores", "documents", "blobs")
+TABLES = ("projects", "traces", "spans", "scores", "documents", "rule_triggers")
 
 
 class Store:
@@ -55,6 +62,8 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Few threads that stay, because each keeps a connection of its own.
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="opik")
         self._local = threading.local()
         self._writing = threading.Lock()
         self._all: list[sqlite3.Connection] = []
@@ -62,6 +71,11 @@ class Store:
             # executescript would commit by itself, so the statements go one by one.
             for statement in filter(str.strip, SCHEMA.split(";")):
                 db.execute(statement)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do some work in a thread: SQLite and the JSON of a batch would hold up the event loop."""
+        call = partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def read(self) -> sqlite3.Connection:
         """This thread's connection."""
@@ -97,25 +111,26 @@ class Store:
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""
-        files = [self.path, self.path.with_name(self.path.name + "-wal")]
-        return sum(file.stat().st_size for file in files if file.exists())
+        return sum(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
 
     def close(self) -> None:
-        """Close every thread's connection."""
+        """End the threads and close their connections."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
         for db in self._all:
             db.close()
         self._all.clear()
 
 
-def project_id(db: sqlite3.Connection, name: str | None) -> str:
-    """The id of a project, made when it does not exist: the server's getOrCreate."""
-    wanted = name or DEFAULT_PROJECT
-    found = find_project(db, wanted)
-    if found is not None:
-        return found
-    identity, now = new_id(), now_us()
-    db.execute("INSERT INTO projects VALUES (?, ?, NULL, ?, ?)", (identity, wanted, now, now))
-    return identity
+def project_of(db: sqlite3.Connection, doc: Doc) -> str:
+    """The id of the project a document names, made when it does not exist, as the server does."""
+    if doc.get("project_id"):
+        return str(doc["project_id"])
+    name = doc.get("project_name") or DEFAULT_PROJECT
+    found = find_project(db, name)
+    if found is None:
+        found, now = new_id(), now_us()
+        db.execute("INSERT INTO projects VALUES (?, ?, NULL, ?, ?)", (found, name, now, now))
+    return found
 
 
 def find_project(db: sqlite3.Connection, name: str) -> str | None:
@@ -125,7 +140,7 @@ def find_project(db: sqlite3.Connection, name: str) -> str | None:
 
 
 def put_document(
-    db: sqlite3.Connection, kind: str, body: dict[str, object], *, parent: str = "", name: str = ""
+    db: sqlite3.Connection, kind: str, body: Doc, *, parent: str = "", name: str = ""
 ) -> None:
     """Insert or replace a document; `body["id"]` is its key."""
     now = now_us()
@@ -144,7 +159,7 @@ def documents(
     identity: str | None = None,
     parent: str | None = None,
     name: str | None = None,
-) -> list[dict[str, object]]:
+) -> list[Doc]:
     """Documents of a kind in the order of their making, with the server's own times."""
     rows = db.execute(
         "SELECT body, created_us, updated_us FROM documents WHERE kind = ?"
@@ -162,9 +177,9 @@ def documents(
     ]
 
 
-def document(db: sqlite3.Connection, kind: str, identity: str) -> dict[str, object]:
-    """One document. Raises LookupError."""
+def document(db: sqlite3.Connection, kind: str, identity: str) -> Doc:
+    """One document. Raises Refused(404)."""
     found = documents(db, kind, identity=identity)
     if not found:
-        raise LookupError(f"{kind} {identity}")
+        raise Refused(404, f"{kind.replace('_', ' ').capitalize()} not found")
     return found[0]

@@ -4,6 +4,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from pydantic_core import from_json
@@ -12,12 +13,6 @@ from devstack.opik.rules import now_us
 
 # A trace that is still open draws up to now, unless it was left open long ago.
 STILL_OPEN_US = 3600 * 1_000_000
-# One, two and five of every power of ten up to twenty seconds; then minutes, hours and days.
-STEPS_US = [
-    *(digit * 10**power for power in range(8) for digit in (1, 2, 5) if power < 7 or digit < 5),
-    *(seconds * 1_000_000 for seconds in (30, 60, 120, 300, 600, 900, 1800)),
-    *(hours * 3_600_000_000 for hours in (1, 2, 6, 12, 24, 48, 7 * 24, 30 * 24)),
-]
 
 
 @dataclass
@@ -48,12 +43,11 @@ class Bar:
     doc: dict[str, Any]
     start_us: int
     end_us: int | None
-    own: Sums
+    total: Sums
     depth: int = 0
     left: float = 0
     width: float = 0
     orphan: bool = False
-    total: Sums = field(default_factory=Sums)
     children: list["Bar"] = field(default_factory=list)
     scores: list[sqlite3.Row] = field(default_factory=list)
 
@@ -77,12 +71,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """All bars, top to bottom, and the axis they stand on."""
+    """All bars, top to bottom, and the axis they stand on. A tick is its place in per cent of the
+    axis, and its time after `start_us`."""
 
     bars: list[Bar]
     total: Sums
     start_us: int
-    span_us: int
     ticks: list[tuple[float, int]]
 
 
@@ -105,7 +99,7 @@ def bar_of(row: sqlite3.Row) -> Bar:
 
 
 def _add_up(bar: Bar) -> Sums:
-    bar.total.add(bar.own)
+    """Count everything below a bar into its total, which holds the span's own before."""
     for child in bar.children:
         bar.total.add(_add_up(child))
     return bar.total
@@ -132,12 +126,6 @@ def _circles(identity: str, parents: dict[str, str | None]) -> bool:
     return above is not None
 
 
-def _ticks(span_us: int) -> list[tuple[float, int]]:
-    """Steps along the axis, at most six, that are round in the unit they are read in."""
-    step = next((step for step in STEPS_US if span_us / step <= 6), max(span_us // 6, 1))
-    return [(100 * at / span_us, at) for at in range(0, span_us + 1, step)]
-
-
 def waterfall(spans: list[sqlite3.Row], start_us: int | None, end_us: int | None) -> Waterfall:
     """The waterfall of a trace that runs from `start_us` to `end_us` (None: not known yet)."""
     bars = {row["id"]: bar_of(row) for row in spans}
@@ -158,4 +146,8 @@ def waterfall(spans: list[sqlite3.Row], start_us: int | None, end_us: int | None
         bar.left = 100 * max(bar.start_us - first, 0) / axis
         end = last if bar.end_us is None else bar.end_us
         bar.width = min(max(100 * (end - bar.start_us) / axis, 0.4), 100 - bar.left)
-    return Waterfall(ordered, total, first, axis, _ticks(axis))
+    # The smallest round step (1, 2 or 5 of a power of ten) that makes at most five parts.
+    steps = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    step = next(step for step in steps if axis / step <= 5)
+    ticks = [(100 * at / axis, at) for at in range(0, axis, step)]
+    return Waterfall(ordered, total, first, ticks)

@@ -14,21 +14,23 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import ActivityEnvironment
 
 from activities.reconcile import ReconcileActivities
-from db import pool as database
-from db.goals import insert_goal
-from db.pool import Pool, acquire
-from db.runs import insert_run
-from domain.goals import GoalContext, GoalRequest
+from activities.runs import Ending
+from client import StartOptions, start_run
+from db.callers import insert_tenant
+from db.pool import Connection, Pools, acquire, transaction
+from db.runs import StoredRequest
+from domain.callers import LOCAL_TENANT
+from domain.goals import GoalRequest
 from domain.reconcile import Reconciled
-from domain.runs import Manifest, workflow_id
+from domain.runs import workflow_id
 from tests.conftest import TemporalServer
-from tracing.ids import new_trace_id
+from tests.factories import FINISH, goal_request, store_accepted
+from tracing import RunEnd, new_trace_id
 from worker import register_search_attributes
-from workflows.starting import start_goal_generation
+from workflows.kinds import KINDS
 
 pytestmark = pytest.mark.stack
 
-MANIFEST = Manifest(model="gemini-3.5-flash-lite", prompts={}, quality_threshold=6)
 NOTHING = Reconciled()
 
 
@@ -36,47 +38,34 @@ NOTHING = Reconciled()
 class House:
     """Rows, workflows that no worker runs, and the reconciler between them."""
 
-    pool: Pool
+    pools: Pools
     client: Client
-    monitoring: ReconcileActivities
+    reconciler: ReconcileActivities
     queue: str
 
-    async def accept(self, *, minutes_ago: float = 5) -> GoalRequest:
+    async def accept(self, *, minutes_ago: float = 5, tenant: str = LOCAL_TENANT) -> GoalRequest:
         """A stored row, without its workflow."""
         accepted_at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
-        request = GoalRequest(
+        request = goal_request(
+            "Run a 5K",
             trace_id=new_trace_id(accepted_at),
-            user="u-1",
-            goal="Run a 5K",
-            locale="en",
-            context=GoalContext(),
             today=accepted_at.date(),
-            manifest=MANIFEST,
+            tenant=tenant,
         )
-        async with acquire(self.pool) as conn, conn.transaction():
-            await insert_run(
-                conn,
-                trace_id=request.trace_id,
-                kind="goal_generation",
-                user_id="u",
-                pseudonym=request.user,
-                workflow_id=workflow_id("goal_generation", request.trace_id),
-                idempotency_key=None,
-                request_sha256="",
-                request=request,
-                manifest=MANIFEST,
-                source_trace_id=None,
-                created_at=accepted_at,
-            )
-            await insert_goal(conn, request.trace_id, request.goal, "en", request.context)
+        async with transaction(self.pools.application, tenant) as conn:
+            await store_accepted(conn, request, at=accepted_at)
         return request
 
-    async def start(self, request: GoalRequest) -> None:
-        await start_goal_generation(self.client, request, task_queue=self.queue, trace_url="")
+    async def start(self, stored: StoredRequest) -> None:
+        request = KINDS[stored.kind].request.model_validate(stored.body)
+        options = StartOptions(self.queue, "test", "test", "http://rein.test")
+        await start_run(self.client, request, options)
 
     async def accept_and_start(self) -> tuple[UUID, WorkflowHandle[object, object]]:
         request = await self.accept()
-        await self.start(request)
+        await self.start(
+            StoredRequest(request.trace_id, request.kind, request.model_dump(mode="json"))
+        )
         await self.seen(request.trace_id, "Running")
         return request.trace_id, self.handle(request.trace_id)
 
@@ -92,11 +81,11 @@ class House:
                 await asyncio.sleep(0.02)
 
     async def reconcile(self) -> Reconciled:
-        result: Reconciled = await ActivityEnvironment().run(self.monitoring.reconcile)
+        result: Reconciled = await ActivityEnvironment().run(self.reconciler.reconcile)
         return result
 
     async def status(self, trace_id: UUID) -> str:
-        async with acquire(self.pool) as conn:
+        async with acquire(self.pools.operations) as conn:
             found: str = await conn.fetchval(
                 "SELECT status FROM runs WHERE trace_id = $1", trace_id
             )
@@ -110,16 +99,18 @@ async def house(
     client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
     await register_search_attributes(client)
     queue = request.node.name
-    async with await database.connect(postgres_url, size=4) as pool:
-        house = House(pool, client, None, queue)  # type: ignore[arg-type]
-        house.monitoring = ReconcileActivities(pool, client, project="test", start=house.start)
+    async with Pools.connected(postgres_url, size=4, name="test") as pools:
+        house = House(pools, client, None, queue)  # type: ignore[arg-type]
+        house.reconciler = ReconcileActivities(
+            pools.operations, client, project="test", start=house.start, finish=FINISH
+        )
         yield house
 
 
 async def test_a_run_that_temporal_does_not_know_is_started(house: House) -> None:
     """The API died in between, or Temporal lost its database under a running run."""
     accepted, running = await house.accept(), await house.accept()
-    async with acquire(house.pool) as conn:
+    async with acquire(house.pools.operations) as conn:
         await conn.execute(
             "UPDATE runs SET status = 'running', stage = 'plan' WHERE trace_id = $1",
             running.trace_id,
@@ -176,10 +167,69 @@ async def test_what_goes_on_as_another_execution_is_not_closed(house: House) -> 
 
 async def test_one_run_that_temporal_refuses_does_not_hold_up_the_others(house: House) -> None:
     refused = await house.accept()
-    async with acquire(house.pool) as conn:
+    async with acquire(house.pools.operations) as conn:
         await conn.execute(
             "UPDATE runs SET request = jsonb_set(request, '{goal}', to_jsonb(repeat('x', 3000000)))"
         )
     await house.accept()
-    assert await house.reconcile() == Reconciled(started=1)
+    assert await house.reconcile() == Reconciled(started=1, failed=1)
     assert await house.status(refused.trace_id) == "accepted"
+
+
+async def test_one_row_that_no_release_can_read_does_not_hold_up_the_others(house: House) -> None:
+    unreadable = await house.accept()
+    async with acquire(house.pools.operations) as conn:
+        await conn.execute("UPDATE runs SET request = request - 'goal'")
+    await house.accept()
+    assert await house.reconcile() == Reconciled(started=1, failed=1)
+    assert await house.status(unreadable.trace_id) == "accepted"
+
+
+async def test_a_run_as_long_as_a_month_is_closed_beside_the_others(house: House) -> None:
+    """Its duration in milliseconds is more than an integer of 32 bits holds."""
+    long, handle = await house.accept_and_start()
+    async with acquire(house.pools.operations) as conn:
+        await conn.execute("UPDATE runs SET created_at = now() - interval '40 days'")
+    other, other_handle = await house.accept_and_start()
+    for trace_id, each in ((long, handle), (other, other_handle)):
+        await each.terminate("not needed")
+        await house.seen(trace_id, "Terminated")
+    assert await house.reconcile() == Reconciled(closed=2)
+
+
+async def test_a_kind_whose_own_part_of_the_end_fails_is_ended_without_it(house: House) -> None:
+    async def broken(conn: Connection, end: RunEnd) -> Ending:
+        raise TypeError("a mistake in this kind")
+
+    house.reconciler = ReconcileActivities(
+        house.pools.operations,
+        house.client,
+        project="test",
+        start=house.start,
+        finish={"goal_generation": broken},
+    )
+    trace_id, handle = await house.accept_and_start()
+    await handle.terminate("not needed")
+    await house.seen(trace_id, "Terminated")
+    assert await house.reconcile() == Reconciled(closed=1)
+    assert await house.status(trace_id) == "terminated"
+
+
+async def test_each_run_is_ended_in_its_own_tenant(house: House) -> None:
+    async with acquire(house.pools.operations) as conn:
+        await insert_tenant(conn, "acme")
+    request = await house.accept(tenant="acme")
+    assert await house.reconcile() == Reconciled(started=1)
+    await house.seen(request.trace_id, "Running")
+    await house.handle(request.trace_id).terminate("not needed")
+    await house.seen(request.trace_id, "Terminated")
+    assert await house.reconcile() == Reconciled(closed=1)
+    async with acquire(house.pools.operations) as conn:
+        owners = await conn.fetch(
+            """
+            SELECT tenant_id FROM run_events WHERE trace_id = $1
+            UNION SELECT tenant_id FROM trace_outbox WHERE trace_id = $1
+            """,
+            request.trace_id,
+        )
+    assert [row["tenant_id"] for row in owners] == ["acme"]

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import UUID
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -13,17 +12,16 @@ from temporalio.testing import ActivityEnvironment
 from activities.goals import GoalActivities
 from activities.stage import StageRunner
 from db import pool as database
-from db.goals import insert_goal
-from db.pool import Pool, acquire
+from db.pool import Pool, Pools, acquire, transaction
 from db.prompts import insert_prompt_version
-from db.runs import insert_run
 from devstack.controls import GeminiControl
+from domain.callers import LOCAL_TENANT
 from domain.goals import ClarifiedGoal, GoalContext, PreprocessRequest
-from domain.runs import Manifest, PromptRef, RunRef
+from domain.runs import PromptRef
 from llm.gemini import Gemini
 from prompts.library import files, parse
-from tracing.context import TraceContext, attach
-from tracing.ids import new_trace_id
+from tests.factories import goal_request, store_accepted
+from tracing import TraceContext, attach
 
 pytestmark = pytest.mark.stack
 
@@ -65,42 +63,30 @@ class Bench:
 @pytest.fixture
 async def bench(postgres_url: str, gemini_standin: GeminiControl) -> AsyncIterator[Bench]:
     gemini = Gemini(api_key="local-stand-in", base_url=gemini_standin.url)
-    async with await database.connect(postgres_url, size=4) as pool:
-        async with acquire(pool) as conn:
+    async with Pools.connected(postgres_url, size=4, name="test") as pools:
+        async with acquire(pools.operations) as conn:
             for file in files():
                 await insert_prompt_version(conn, file.stage, file.version, file.sha256, file.body)
+        async with transaction(pools.application, LOCAL_TENANT) as conn:
             request = await _stored_run(conn)
         repair = next(file for file in files() if file.stage == "repair")
         stages = StageRunner(
-            pool, gemini, repair=parse(repair.stage, repair.version, repair.body), timeout_s=5
+            pools.application,
+            gemini,
+            repair=parse(repair.stage, repair.version, repair.body),
+            timeout_s=5,
         )
-        yield Bench(pool, GoalActivities(stages), request)
+        yield Bench(pools.operations, GoalActivities(stages), request)
     await gemini.aclose()
 
 
 async def _stored_run(conn: database.Connection) -> PreprocessRequest:
-    now = datetime.now(UTC)
-    trace_id: UUID = new_trace_id(now)
     prompt = next(file for file in files() if file.stage == "preprocess")
-    ref = PromptRef(stage=prompt.stage, version=prompt.version, sha256=prompt.sha256)
-    await insert_run(
-        conn,
-        trace_id=trace_id,
-        kind="goal_generation",
-        user_id="u",
-        pseudonym="u-1",
-        workflow_id=f"goal_generation-{trace_id}",
-        idempotency_key=None,
-        request_sha256="",
-        request={},
-        manifest=Manifest(model="gemini-2.0-flash", prompts={}, quality_threshold=6),
-        source_trace_id=None,
-        created_at=now,
-    )
-    await insert_goal(conn, trace_id, GOAL, "en", GoalContext())
+    request = goal_request(GOAL)
+    await store_accepted(conn, request)
     return PreprocessRequest(
-        run=RunRef(trace_id=trace_id, model="gemini-2.0-flash"),
-        prompt=ref,
+        run=request.run,
+        prompt=PromptRef(stage=prompt.stage, version=prompt.version, sha256=prompt.sha256),
         goal=GOAL,
         locale="en",
         context=GoalContext(),
@@ -115,7 +101,7 @@ async def test_an_answer_paid_for_is_never_bought_again(
     before = len(await gemini_standin.calls())
     first = await bench.run()
     async with acquire(bench.pool) as conn:
-        await conn.execute("UPDATE goals SET clarified = NULL")  # as if the result was not stored
+        await conn.execute("DELETE FROM clarified_goals")  # as if the result was not stored
     assert await bench.run(attempt=2) == first
     assert len(await gemini_standin.calls()) == before + 1
     assert [call["state"] for call in await bench.calls()] == ["answered"]

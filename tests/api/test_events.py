@@ -1,10 +1,6 @@
 """Watching a run: many watchers, lost connections, lost notifications, stopping."""
 
 import asyncio
-import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import UUID, uuid4
@@ -12,10 +8,9 @@ from uuid import UUID, uuid4
 import httpx
 
 from db.events import Watchers
-from db.pool import Pool, acquire
+from db.pool import Pools, acquire
 from domain.runs import RunEvent
-
-from .conftest import Runs
+from tests.factories import Runs
 
 
 async def _ids(stream: httpx.Response) -> AsyncIterator[int]:
@@ -26,7 +21,7 @@ async def _ids(stream: httpx.Response) -> AsyncIterator[int]:
 
 async def _watch(http: httpx.AsyncClient, trace_id: UUID, after: int | None = None) -> list[int]:
     headers = {} if after is None else {"Last-Event-ID": str(after)}
-    async with http.stream("GET", f"/api/goals/{trace_id}/events", headers=headers) as stream:
+    async with http.stream("GET", f"/api/runs/{trace_id}/events", headers=headers) as stream:
         assert stream.status_code == 200
         return [number async for number in _ids(stream)]
 
@@ -50,7 +45,7 @@ class TestStream:
         trace_id = await stored.accepted()
         await stored.event(trace_id, "two")
         first: list[int] = []
-        async with http.stream("GET", f"/api/goals/{trace_id}/events") as stream:
+        async with http.stream("GET", f"/api/runs/{trace_id}/events") as stream:
             async for number in _ids(stream):
                 first.append(number)
                 if number == 2:
@@ -63,22 +58,22 @@ class TestStream:
         self, http: httpx.AsyncClient, stored: Runs
     ) -> None:
         trace_id = await stored.finished()
-        answer = await http.get(f"/api/goals/{trace_id}/events", headers={"Last-Event-ID": "2"})
+        answer = await http.get(f"/api/runs/{trace_id}/events", headers={"Last-Event-ID": "2"})
         assert (answer.status_code, answer.content) == (204, b"")
 
     async def test_wrong_positions_and_ids_are_refused(
         self, http: httpx.AsyncClient, stored: Runs
     ) -> None:
-        path = f"/api/goals/{await stored.accepted()}/events"
+        path = f"/api/runs/{await stored.accepted()}/events"
         for position in ("-1", "x", "2", str(2**31), "9" * 400):
             answer = await http.get(path, headers={"Last-Event-ID": position})
             assert answer.status_code == 422
             assert answer.json()["cure"]
-        assert (await http.get(f"/api/goals/{uuid4()}/events")).status_code == 404
+        assert (await http.get(f"/api/runs/{uuid4()}/events")).status_code == 404
 
     async def test_an_event_says_what_happened(self, http: httpx.AsyncClient, stored: Runs) -> None:
         trace_id = await stored.finished()
-        answer = await http.get(f"/api/goals/{trace_id}/events")
+        answer = await http.get(f"/api/runs/{trace_id}/events")
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         kind, data, number = answer.text.split("\n\n")[0].split("\n")
@@ -90,16 +85,19 @@ class TestStream:
 
 class TestWatchers:
     async def test_nothing_is_lost_while_the_ear_is_cut(
-        self, pool: Pool, url: str, stored: Runs
+        self, pools: Pools, module_postgres_url: str, stored: Runs
     ) -> None:
         trace_id = await stored.accepted()
-        watchers = Watchers(pool)
-        async with watchers.listening(url), aclosing(watchers.watch(trace_id)) as events:
+        watchers = Watchers(pools.application)
+        async with (
+            watchers.listening(module_postgres_url),
+            aclosing(watchers.watch("local", trace_id)) as events,
+        ):
             assert (await anext(events)).seq == 1
-            async with acquire(pool) as conn:
+            async with acquire(pools.operations) as conn:
                 await conn.execute(
                     """
-                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    SET ROLE NONE; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                      WHERE application_name LIKE 'rein listening%'
                     """
                 )
@@ -109,45 +107,25 @@ class TestWatchers:
             assert [event.seq async for event in events] == [3]
 
     async def test_a_watcher_leaves_nothing_behind(
-        self, pool: Pool, url: str, stored: Runs
+        self, pools: Pools, module_postgres_url: str, stored: Runs
     ) -> None:
-        watchers = Watchers(pool)
-        async with watchers.listening(url):
-            assert not await watchers.finished(await stored.accepted(), within_s=0.05)
-            assert await watchers.finished(await stored.finished(), within_s=30)
-            assert watchers.watched() == 0
+        watchers = Watchers(pools.application)
+        async with watchers.listening(module_postgres_url):
+            assert not await watchers.finished("local", await stored.accepted(), within_s=0.05)
+            assert await watchers.finished("local", await stored.finished(), within_s=30)
+            assert not watchers._watching
+            assert not watchers._awaiting_end
 
-    async def test_closing_ends_every_watcher(self, pool: Pool, url: str, stored: Runs) -> None:
+    async def test_closing_ends_every_watcher(
+        self, pools: Pools, module_postgres_url: str, stored: Runs
+    ) -> None:
         trace_id = await stored.accepted()
-        watchers = Watchers(pool)
-        async with watchers.listening(url), aclosing(watchers.watch(trace_id)) as events:
+        watchers = Watchers(pools.application)
+        async with (
+            watchers.listening(module_postgres_url),
+            aclosing(watchers.watch("local", trace_id)) as events,
+        ):
             await anext(events)
             rest = asyncio.create_task(anext(events, None))
             watchers.close()
             assert await rest is None
-
-
-async def test_sigterm_ends_open_streams_and_the_process(url: str, stored: Runs) -> None:
-    trace_id = await stored.accepted()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "api.app:app", "--port", str(port)),
-        env=os.environ | {"DATABASE_URL": url, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert server.stderr is not None
-    while b"running on" not in await server.stderr.readline():
-        assert server.returncode is None
-    async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-        client.stream("GET", f"/api/goals/{trace_id}/events") as stream,
-    ):
-        numbers = _ids(stream)
-        assert await anext(numbers) == 1
-        server.send_signal(signal.SIGTERM)
-        assert [number async for number in numbers] == []
-    async with asyncio.timeout(20):
-        await server.communicate()
-    assert server.returncode in (0, -signal.SIGTERM)

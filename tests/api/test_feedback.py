@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from db.pool import Pool, acquire
-
-from .conftest import Runs
+from tests.factories import Runs
 
 
 async def _send(http: httpx.AsyncClient, of: UUID, **fields: Any) -> httpx.Response:
@@ -24,7 +23,11 @@ async def _send(http: httpx.AsyncClient, of: UUID, **fields: Any) -> httpx.Respo
 async def _scores(pool: Pool, trace_id: UUID) -> dict[str, tuple[float | None, str | None]]:
     async with acquire(pool) as conn:
         rows = await conn.fetch(
-            "SELECT payload FROM trace_outbox WHERE trace_id = $1 AND kind = 'score'", trace_id
+            """
+            SELECT payload FROM trace_outbox
+             WHERE trace_id = $1 AND kind = 'score' AND payload ->> 'name' LIKE 'user_feedback.%'
+            """,
+            trace_id,
         )
     found = [row["payload"] for row in rows]
     return {score["name"]: (score.get("value"), score.get("reason")) for score in found}
@@ -51,7 +54,7 @@ async def test_again_replaces_and_keeps_the_old(
     other = await _send(http, trace_id, user_id="user-2", rating=5)
     assert (again.status_code, again.json()["revision"]) == (200, 2)
     assert other.status_code == 201
-    said = (await http.get(f"/api/traces/{trace_id}/feedback")).json()
+    said = (await http.get(f"/api/runs/{trace_id}/feedback")).json()
     assert (said["count"], said["average"], said["replaced"]) == (2, 3.5, 1)
     assert [item["rating"] for item in said["items"]] == [5, 2]
     async with acquire(pool) as conn:
@@ -85,7 +88,7 @@ async def test_many_at_once_are_one_person(http: httpx.AsyncClient, stored: Runs
     ratings = [1 + number % 9 / 2 for number in range(18)]
     answers = await asyncio.gather(*(_send(http, trace_id, rating=each) for each in ratings))
     assert sorted(answer.status_code for answer in answers) == [200] * 17 + [201]
-    said = (await http.get(f"/api/traces/{trace_id}/feedback")).json()
+    said = (await http.get(f"/api/runs/{trace_id}/feedback")).json()
     assert said["count"] == 1
     assert said["items"][0]["revision"] == said["replaced"] + 1
 
@@ -94,7 +97,7 @@ async def test_an_unknown_trace_is_404(http: httpx.AsyncClient, pool: Pool) -> N
     trace_id = uuid4()
     answer = await _send(http, trace_id)
     assert (answer.status_code, answer.json()["trace_id"]) == (404, str(trace_id))
-    assert (await http.get(f"/api/traces/{trace_id}/feedback")).status_code == 404
+    assert (await http.get(f"/api/runs/{trace_id}/feedback")).status_code == 404
     assert await _scores(pool, trace_id) == {}
 
 
@@ -106,7 +109,7 @@ async def test_without_a_result_there_is_nothing_to_rate(
     answer = await _send(http, trace_id)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (409, "NOT_READY")
-    assert problem["cure"].startswith("rerun")
+    assert problem["cure"].startswith("repeat")
     assert problem["trace_id"] == str(trace_id)
 
 

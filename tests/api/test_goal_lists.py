@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from .conftest import Runs
+from tests.factories import Runs
 
 
 def _cursor(at: str) -> str:

@@ -8,13 +8,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from api import goals, runs
+from api import answers, goals
 from db.pool import Pool, acquire
-from db.results import select_found_run
+from db.runs import select_found_run
 from domain.errors import Unavailable
 from domain.runs import pseudonym
-
-from .conftest import Runs
+from tests.factories import Runs
 
 
 class _In2100(datetime):
@@ -42,7 +41,7 @@ class TestCreate:
         assert run["plan"] is None
         assert UUID(trace_id).version == 7
         assert answer.headers["location"] == f"http://rein.test/api/goals/{trace_id}"
-        assert run["links"]["trace"] == f"http://rein.test/api/traces/{trace_id}"
+        assert run["links"]["trace"] == f"http://rein.test/api/runs/{trace_id}/trace"
         assert run["links"]["workflow"].endswith(f"/workflows/goal_generation-{trace_id}")
         async with acquire(pool) as conn:
             stored = await conn.fetchrow(
@@ -52,14 +51,14 @@ class TestCreate:
                   JOIN goals g USING (trace_id)
                   JOIN run_events e USING (trace_id)
                   JOIN trace_outbox o USING (trace_id)
-                 WHERE trace_id = $1
+                 WHERE r.trace_id = $1
                 """,
                 UUID(trace_id),
             )
         assert stored is not None
         assert stored["goal"] == BODY["goal"]
         assert stored["user_id"] == "user-42"
-        assert stored["pseudonym"] == pseudonym("user-42", "rein-local")
+        assert stored["pseudonym"] == pseudonym("local/user-42", "rein-local")
         assert stored["kind"] == "accepted"
         assert stored["payload"]["name"] == "goal_generation_pipeline"
         for shared in (stored["request"], stored["payload"]):
@@ -107,7 +106,7 @@ class TestCreate:
     ) -> None:
         key = {"Idempotency-Key": uuid4().hex}
         trace_id = UUID((await _post(http, **key)).json()["trace_id"])
-        async with acquire(stored.pool) as conn:
+        async with acquire(stored.pools.operations) as conn:
             await conn.execute(
                 "UPDATE runs SET status = 'cancelled', finished_at = now() WHERE trace_id = $1",
                 trace_id,
@@ -122,7 +121,7 @@ class TestCreate:
         key = {"Idempotency-Key": uuid4().hex}
         trace_id = UUID((await _post(http, **key)).json()["trace_id"])
         waiting = asyncio.create_task(_post(http, Prefer="wait=30", **key))
-        async with acquire(stored.pool) as conn, conn.transaction():
+        async with acquire(stored.pools.operations) as conn, conn.transaction():
             await conn.execute(
                 "UPDATE runs SET status = 'refused', finished_at = now() WHERE trace_id = $1",
                 trace_id,
@@ -138,13 +137,13 @@ class TestCreate:
         async def away(*_: object) -> None:
             raise Unavailable("PostgreSQL is away", retry_after=1)
 
-        monkeypatch.setattr(runs, "show", away)
+        monkeypatch.setattr(answers, "show_goal", away)
         answer = await _post(http)
         problem = answer.json()
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert problem["cure"].endswith(f"/api/goals/{problem['trace_id']}")
         async with acquire(pool) as conn:
-            assert await select_found_run(conn, UUID(problem["trace_id"]))
+            assert await select_found_run(conn, "local", UUID(problem["trace_id"]))
 
     @pytest.mark.parametrize(
         "sent",
@@ -247,7 +246,7 @@ class TestCancel:
         self, http: httpx.AsyncClient, stored: Runs
     ) -> None:
         trace_id = await stored.finished()
-        answer = await http.post(f"/api/goals/{trace_id}/cancel")
+        answer = await http.post(f"/api/runs/{trace_id}/cancel")
         assert (answer.status_code, answer.json()["code"]) == (409, "ALREADY_FINISHED")
         assert answer.json()["trace_id"] == str(trace_id)
 
@@ -255,9 +254,9 @@ class TestCancel:
         self, http: httpx.AsyncClient, stored: Runs
     ) -> None:
         trace_id = await stored.accepted()
-        answer = await http.post(f"/api/goals/{trace_id}/cancel")
+        answer = await http.post(f"/api/runs/{trace_id}/cancel")
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "3"
 
     async def test_an_unknown_run_is_404(self, http: httpx.AsyncClient) -> None:
-        assert (await http.post(f"/api/goals/{uuid4()}/cancel")).status_code == 404
+        assert (await http.post(f"/api/runs/{uuid4()}/cancel")).status_code == 404

@@ -8,12 +8,11 @@ import pytest
 
 from db.pool import Pool, acquire
 from db.prompts import insert_prompt_version
-
-from .conftest import Runs
+from tests.factories import Runs
 
 
 async def _rerun(http: httpx.AsyncClient, trace_id: UUID, **body: Any) -> httpx.Response:
-    return await http.post(f"/api/goals/{trace_id}/rerun", json={"from_stage": "plan"} | body)
+    return await http.post(f"/api/runs/{trace_id}/rerun", json={"from_stage": "plan"} | body)
 
 
 async def test_is_a_run_of_its_own(http: httpx.AsyncClient, stored: Runs) -> None:
@@ -23,7 +22,7 @@ async def test_is_a_run_of_its_own(http: httpx.AsyncClient, stored: Runs) -> Non
     run = answer.json()
     assert run["trace_id"] != str(source)
     assert run["rerun"] == {"source_trace_id": str(source), "from_stage": "plan"}
-    assert run["goal"] == "I want to run a 5K"
+    assert run["links"]["result"].endswith(f"/api/goals/{run['trace_id']}")
     old = (await http.get(f"/api/goals/{source}")).json()
     assert old["status"] == "partial"
     assert run["manifest"] == old["manifest"]
@@ -45,7 +44,7 @@ async def test_one_key_is_one_rerun(http: httpx.AsyncClient, stored: Runs) -> No
     source, other = await stored.finished(), await stored.finished()
     headers = {"Idempotency-Key": uuid4().hex}
     answers = [
-        await http.post(f"/api/goals/{each}/rerun", json={"from_stage": stage}, headers=headers)
+        await http.post(f"/api/runs/{each}/rerun", json={"from_stage": stage}, headers=headers)
         for each, stage in [
             (source, "plan"),
             (source, "plan"),

@@ -6,27 +6,28 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from api.app import create_app
+from api.app import Api, create_app
 from client import connect
+from db.pool import Pools
 from domain.runs import pseudonym
 from tests.conftest import TemporalServer
+from tests.factories import Runs, api_key
 from worker import register_search_attributes
 from workflows.options import TRACE, USER
 
-from .conftest import Runs, serving, settings
+from .conftest import operations, serving, settings
 
 pytestmark = pytest.mark.stack
 BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "person@example.com"}
 
 
 @pytest.fixture(scope="module")
-def configured(url: str, temporal: TemporalServer) -> Any:
+def configured(module_postgres_url: str, temporal: TemporalServer) -> Any:
     queue = f"nobody-{uuid4().hex}"
-    return settings(url, temporal_address=temporal.address, task_queue=queue)
+    return settings(module_postgres_url, temporal_address=temporal.address, task_queue=queue)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +38,18 @@ async def engine(configured: Any) -> Client:
 
 
 @pytest.fixture(scope="module")
-def app(configured: Any) -> FastAPI:
+def app(configured: Any) -> Api:
     return create_app(configured)
 
 
 @pytest.fixture(scope="module")
-async def whole(app: FastAPI, engine: Client) -> AsyncIterator[httpx.AsyncClient]:
+async def whole(app: Api, engine: Client, pools: Pools) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(app) as client:
+        client.headers["Authorization"] = f"Bearer {await api_key(pools)}"
         yield client
 
 
-async def _start(whole: httpx.AsyncClient, app: FastAPI) -> str:
+async def _start(whole: httpx.AsyncClient, app: Api) -> str:
     """Send a goal and wait until its workflow is started; the answer does not."""
     answer = await whole.post("/api/goals", json=BODY)
     await app.state.services.all_started()
@@ -56,20 +58,20 @@ async def _start(whole: httpx.AsyncClient, app: FastAPI) -> str:
 
 
 async def test_a_goal_starts_its_workflow(
-    whole: httpx.AsyncClient, app: FastAPI, engine: Client
+    whole: httpx.AsyncClient, app: Api, engine: Client
 ) -> None:
     trace_id = await _start(whole, app)
     run = await engine.get_workflow_handle(f"goal_generation-{trace_id}").describe()
     assert run.status == WorkflowExecutionStatus.RUNNING
     assert run.typed_search_attributes[TRACE] == trace_id
-    assert run.typed_search_attributes[USER] == pseudonym(BODY["user_id"], "rein-local")
+    assert run.typed_search_attributes[USER] == pseudonym(f"local/{BODY['user_id']}", "rein-local")
     memo = await run.memo()
-    assert memo["trace_url"] == f"http://rein.test/api/traces/{trace_id}"
+    assert memo["trace_url"] == f"http://rein.test/api/runs/{trace_id}/trace"
     assert BODY["user_id"] not in str(run.raw_description)
 
 
 async def test_a_replay_starts_what_was_not_started(
-    whole: httpx.AsyncClient, app: FastAPI, http: httpx.AsyncClient, engine: Client
+    whole: httpx.AsyncClient, app: Api, http: httpx.AsyncClient, engine: Client
 ) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     trace_id = (await http.post("/api/goals", json=BODY, headers=key)).json()["trace_id"]
@@ -93,8 +95,8 @@ async def _cancel_requested(engine: Client, trace_id: object) -> bool:
 async def test_cancel_reaches_the_workflow(whole: httpx.AsyncClient, engine: Client) -> None:
     """Also when it comes before the workflow is there."""
     trace_id = (await whole.post("/api/goals", json=BODY)).json()["trace_id"]
-    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
-    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert (await whole.post(f"/api/runs/{trace_id}/cancel")).status_code == 202
+    assert (await whole.post(f"/api/runs/{trace_id}/cancel")).status_code == 202
     assert await _cancel_requested(engine, trace_id)
 
 
@@ -102,21 +104,26 @@ async def test_a_run_that_was_never_started_is_cancelled_too(
     whole: httpx.AsyncClient, engine: Client, stored: Runs
 ) -> None:
     trace_id = await stored.accepted()
-    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert (await whole.post(f"/api/runs/{trace_id}/cancel")).status_code == 202
     assert await _cancel_requested(engine, trace_id)
 
 
 async def test_cancelling_what_was_ended_from_outside_starts_nothing(
-    whole: httpx.AsyncClient, app: FastAPI, engine: Client
+    whole: httpx.AsyncClient, app: Api, engine: Client
 ) -> None:
     trace_id = await _start(whole, app)
     workflow = engine.get_workflow_handle(f"goal_generation-{trace_id}")
     await workflow.terminate()
-    assert (await whole.post(f"/api/goals/{trace_id}/cancel")).status_code == 202
+    assert (await whole.post(f"/api/runs/{trace_id}/cancel")).status_code == 202
     assert (await workflow.describe()).status == WorkflowExecutionStatus.TERMINATED
 
 
-async def test_it_is_ready(whole: httpx.AsyncClient) -> None:
-    answer = await whole.get("/readyz")
+@pytest.mark.usefixtures("whole")
+async def test_it_is_ready(app: Api) -> None:
+    async with operations(app) as client:
+        answer = await client.get("/readyz")
     assert answer.status_code == 200, answer.text
     assert answer.json()["temporal"] == "answers"
+    assert answer.json()["kinds"] == {
+        "goal_generation": "preprocess v1, generate v1, evaluate v1, plan v1"
+    }

@@ -13,9 +13,11 @@ import asyncpg
 import pytest
 
 from db import pool as database
-from db.pool import Pool, acquire
+from db.pool import Pool, Role, acquire
 from domain.errors import Unavailable
 from domain.runs import PromptRef
+
+ROLE: Role = "rein_operations"
 
 
 async def test_jsonb_takes_models_and_exact_values(module_postgres_url: str) -> None:
@@ -24,7 +26,7 @@ async def test_jsonb_takes_models_and_exact_values(module_postgres_url: str) -> 
     ref = PromptRef(stage="plan", version=1, sha256="a")
     value: dict[str, Any] = {"usd": Decimal("0.00038738"), "id": identity, "at": at, "ref": ref}
     async with (
-        await database.connect(module_postgres_url, size=1) as pool,
+        await database.connect(module_postgres_url, size=1, role=ROLE) as pool,
         acquire(pool) as conn,
     ):
         stored = await conn.fetchval("SELECT $1::jsonb", value)
@@ -40,7 +42,10 @@ async def test_jsonb_takes_models_and_exact_values(module_postgres_url: str) -> 
 async def test_a_pool_that_is_used_up_says_so_in_time(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with await database.connect(module_postgres_url, size=1) as pool, acquire(pool):
+    async with (
+        await database.connect(module_postgres_url, size=1, role=ROLE) as pool,
+        acquire(pool),
+    ):
         monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.05)
         with pytest.raises(Unavailable) as caught:
             async with acquire(pool):
@@ -55,7 +60,7 @@ async def test_a_queue_that_moves_is_waited_for(
         async with acquire(pool) as conn:
             return await conn.fetchval("SELECT 1 FROM pg_sleep(0.2)")
 
-    async with await database.connect(module_postgres_url, size=1) as pool:
+    async with await database.connect(module_postgres_url, size=1, role=ROLE) as pool:
         await ask(pool)
         monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 1)
         assert await asyncio.gather(*(ask(pool) for _ in range(9))) == [1] * 9
@@ -64,7 +69,10 @@ async def test_a_queue_that_moves_is_waited_for(
 async def test_nobody_waits_for_ever_in_a_queue(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with await database.connect(module_postgres_url, size=1) as pool, acquire(pool):
+    async with (
+        await database.connect(module_postgres_url, size=1, role=ROLE) as pool,
+        acquire(pool),
+    ):
         monkeypatch.setattr(database, "LONGEST_TURN_S", 0.05)
         with pytest.raises(Unavailable):
             async with acquire(pool):
@@ -74,10 +82,10 @@ async def test_nobody_waits_for_ever_in_a_queue(
 async def test_a_connection_lost_inside_a_transaction_is_unavailable_then_well_again(
     module_postgres_url: str,
 ) -> None:
-    async with await database.connect(module_postgres_url, size=1) as pool:
+    async with await database.connect(module_postgres_url, size=1, role=ROLE) as pool:
         with pytest.raises(Unavailable):
             async with acquire(pool) as conn, conn.transaction():
-                await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                await conn.execute("SET ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())")
         async with acquire(pool) as conn:
             assert await conn.fetchval("SELECT 1") == 1
 
@@ -134,7 +142,10 @@ async def _ask_after_goodbye(pool: Pool, between: Between) -> None:
 
 async def test_a_connection_that_is_about_to_end_is_unavailable(module_postgres_url: str) -> None:
     between = Between(module_postgres_url)
-    async with between.listening(), database.connect(between.url, size=1) as pool:
+    async with (
+        between.listening(),
+        database.connect(between.url, size=1, role=ROLE) as pool,
+    ):
         with pytest.raises(Unavailable):
             await _ask_after_goodbye(pool, between)
         async with acquire(pool) as conn:
@@ -145,7 +156,10 @@ async def test_a_server_that_hangs_is_unavailable_also_to_the_cancel_request(
     module_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between = Between(module_postgres_url)
-    async with between.listening(), database.connect(between.url, size=1) as pool:
+    async with (
+        between.listening(),
+        database.connect(between.url, size=1, role=ROLE) as pool,
+    ):
         async with acquire(pool) as conn:
             assert await conn.fetchval("SELECT 1") == 1
         monkeypatch.setattr(database, "ACQUIRE_TIMEOUT_S", 0.2)
@@ -156,14 +170,16 @@ async def test_a_server_that_hangs_is_unavailable_also_to_the_cancel_request(
 
 
 async def test_without_postgresql_it_is_made_but_not_available() -> None:
-    async with await database.connect("postgresql://rein@127.0.0.1:1/none", size=1) as pool:
+    async with await database.connect(
+        "postgresql://rein@127.0.0.1:1/none", size=1, role=ROLE
+    ) as pool:
         with pytest.raises(Unavailable):
             async with acquire(pool):
                 pass
 
 
 async def test_our_own_mistakes_are_not_called_unavailable(module_postgres_url: str) -> None:
-    async with await database.connect(module_postgres_url, size=1) as pool:
+    async with await database.connect(module_postgres_url, size=1, role=ROLE) as pool:
         with pytest.raises(asyncpg.InterfaceError):
             async with acquire(pool) as conn:
                 await conn.fetchval("SELECT $1::int", "no number", "too many")

@@ -13,16 +13,16 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import events, feedback, goals, results, runs
+from db import callers, events, feedback, goals, idempotency, results, runs
 from db.results import Filters, Position
 
 RUN = UUID("019aa000-0000-7000-8000-000000000001")
 
 # One run with one of everything, then 4,000 others of 400 people, of which a few stand out.
 ONE = """
-    INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request_sha256, request,
+    INSERT INTO runs (trace_id, goal_id, kind, user_id, pseudonym, workflow_id, request,
                       manifest, status, finished_at, quality_score, cost_usd)
-    VALUES ('$RUN', 'goal_generation', 'u', 'p', 'w', '', '{}', '{}', 'success', now(), 8, 1);
+    VALUES ('$RUN', '$RUN', 'goal_generation', 'u', 'p', 'w', '{}', '{}', 'success', now(), 8, 1);
     INSERT INTO goals (trace_id, goal, locale) VALUES ('$RUN', 'Run 5K', 'en');
     INSERT INTO run_events (trace_id, seq, key, kind, stage, message)
     VALUES ('$RUN', 1, 'k', 'stage_started', 'plan', 'm');
@@ -40,42 +40,49 @@ ONE = """
 """.replace("$RUN", str(RUN))
 
 MANY = """
-    INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request_sha256, request,
+    INSERT INTO runs (trace_id, goal_id, kind, user_id, pseudonym, workflow_id, request,
                       manifest, status, finished_at, quality_score, created_at)
-    SELECT gen_random_uuid(), 'goal_generation', 'user-' || n % 400, 'p', 'w-' || n, '', '{}', '{}',
+    SELECT id, id, 'goal_generation', 'user-' || n % 400, 'p', 'w-' || n, '{}', '{}',
            CASE WHEN n % 1000 = 0 THEN 'running' ELSE 'success' END,
            CASE WHEN n % 1000 <> 0 THEN now() END,
            CASE WHEN n % 1000 = 0 THEN NULL WHEN n % 500 = 1 THEN 3 ELSE 8 END,
            now() - n * interval '1 hour'
-      FROM generate_series(1, 4000) n;
+      FROM generate_series(1, 4000) n, LATERAL (SELECT gen_random_uuid() AS id, n AS same) ids;
     INSERT INTO goals (trace_id, goal, locale)
     SELECT trace_id, CASE WHEN workflow_id = 'w-7' THEN 'Play the oboe' ELSE 'Run a 5K' END, 'en'
       FROM runs WHERE workflow_id <> 'w';
-    INSERT INTO resolutions (resolution_id, trace_id, draft, title, body, kept)
-    SELECT trace_id, trace_id, 1, 't', '{}', true FROM runs WHERE workflow_id <> 'w';
+    INSERT INTO resolutions (resolution_id, trace_id, draft, title, body)
+    SELECT trace_id, trace_id, 1, 't', '{}' FROM runs WHERE workflow_id <> 'w';
     INSERT INTO evaluation_metrics
     SELECT trace_id, trace_id, resolution_id, 8, 8, 8, 8, 8, 'FAIR', '{}' FROM resolutions
-     WHERE kept;
+     WHERE resolution_id <> '$RUN';
     INSERT INTO plans (plan_id, trace_id, resolution_id, starts_on, ends_on, weeks, body)
-    SELECT trace_id, trace_id, resolution_id, now(), now(), 1, '{}' FROM resolutions WHERE kept;
+    SELECT trace_id, trace_id, resolution_id, now(), now(), 1, '{}' FROM resolutions
+     WHERE resolution_id <> '$RUN';
     INSERT INTO run_events (trace_id, seq, key, kind, message)
     SELECT trace_id, n, n::text, 'stage_started', 'm' FROM resolutions, generate_series(1, 5) n
-     WHERE kept;
+     WHERE resolution_id <> '$RUN';
     INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, model, prompt_stage,
                            prompt_version, started_at)
     SELECT gen_random_uuid(), trace_id, 'plan', n::text, 1, 'm', 'plan', 1, now()
-      FROM resolutions, generate_series(1, 4) n WHERE kept;
+      FROM resolutions, generate_series(1, 4) n WHERE resolution_id <> '$RUN';
     INSERT INTO feedback (feedback_id, trace_id, user_id, rating)
-    SELECT trace_id, trace_id, 'u', 4 FROM resolutions WHERE kept;
+    SELECT trace_id, trace_id, 'u', 4 FROM resolutions
+     WHERE resolution_id <> '$RUN';
     INSERT INTO feedback_history (feedback_id, trace_id, revision, rating)
     SELECT feedback_id, trace_id, 1, 4 FROM feedback WHERE rating = 4;
+    INSERT INTO clarified_goals (trace_id, category, body)
+    SELECT trace_id, 'other', '{}' FROM resolutions;
+    INSERT INTO idempotency_keys (key, fingerprint, trace_id, expires_at)
+    SELECT trace_id::text, '', trace_id, now() + interval '1 day' FROM resolutions;
     ANALYZE;
-"""
+""".replace("$RUN", str(RUN))
 
 
 @pytest.fixture(scope="module")
 async def conn(module_postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
     conn = await asyncpg.connect(module_postgres_url)
+    await conn.execute("SET rein.tenant = 'local'")
     await conn.execute(ONE)
     yield conn
     await conn.close()
@@ -96,13 +103,11 @@ async def conn(module_postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
         "runs SET status = 'running'",
         "runs SET status = 'done'",
         "runs SET status = 'failed'",
-        "runs SET stage = 'dreaming'",
         "run_events SET seq = 0",
         "run_events SET kind = 'dreaming'",
-        "run_events SET stage = 'dreaming'",
         "goals SET goal = 'ab'",
         "goals SET goal = repeat('x', 4001)",
-        "resolutions SET draft = 3",
+        "resolutions SET draft = 0",
         "evaluation_metrics SET clarity = 11",
         "evaluation_metrics SET overall = 'NaN'",
         "evaluation_metrics SET status = 'SPLENDID'",
@@ -175,14 +180,20 @@ async def test_migrations_go_back_step_by_step_and_forward_again(postgres_url: s
 
 
 class Explained:
-    """Stands for a connection: asks how each statement would be run, and finds nothing."""
+    """Stands for a connection in a role: asks how each statement would be run, and finds nothing.
 
-    def __init__(self, conn: asyncpg.Connection) -> None:
+    In the application's role, because row-level security keeps some conditions from an index.
+    """
+
+    def __init__(self, conn: asyncpg.Connection, role: str = "rein_application") -> None:
         self._conn = conn
+        self._role = role
         self.plans: list[str] = []
 
     async def fetch(self, statement: str, *values: object) -> list[Any]:
-        plan = await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values)
+        async with self._conn.transaction():
+            await self._conn.execute(f"SET LOCAL ROLE {self._role}")
+            plan = await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values)
         self.plans.append(json.dumps(json.loads(plan)))
         return []
 
@@ -203,13 +214,12 @@ async def filled(conn: asyncpg.Connection) -> asyncpg.Connection:
 
 NOW = datetime.now(UTC)
 LISTS = {
-    "all": (Filters(), "runs_newest"),
-    "rare status": (Filters(status=["running"]), "runs_by_status"),
-    "user": (Filters(user_id="user-7"), "runs_by_user"),
-    "low score": (Filters(max_score=3.0), "runs_by_score"),
-    "high score": (Filters(min_score=9.5), "runs_by_score"),
-    "days": (Filters(since=NOW - timedelta(days=3), before=NOW), "runs_newest"),
-    "rare word": (Filters(text="oboe"), "goals_text"),
+    "all": (Filters("local"), "runs_newest"),
+    "rare status": (Filters("local", status=["running"]), "runs_by_status"),
+    "user": (Filters("local", user_id="user-7"), "runs_by_user"),
+    "low score": (Filters("local", max_score=3.0), "runs_by_score"),
+    "high score": (Filters("local", min_score=9.5), "runs_by_score"),
+    "days": (Filters("local", since=NOW - timedelta(days=3), before=NOW), "runs_newest"),
 }
 
 
@@ -218,36 +228,55 @@ async def test_a_list_uses_the_index_of_its_filter(filled: asyncpg.Connection, n
     filters, index = LISTS[name]
     for after in (None, Position(NOW - timedelta(hours=1), RUN)):
         explained: Any = Explained(filled)
-        await results.select_summaries(explained, filters, after, 21)
+        await results.select_goals(explained, filters, after, 21)
         assert index in explained.indexes(), explained.plans
+
+
+async def _explain_search(conn: asyncpg.Connection) -> Explained:
+    """A function that runs as another role is planned apart, so its own statement is asked for."""
+    body = await conn.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'goals_with_words'")
+    statement = body.replace("tenant_id = tenant", "tenant_id = $1").replace("words)", "$2)")
+    explained = Explained(conn, "rein_operations")
+    await explained.fetch(statement, "local", "oboe")
+    return explained
+
+
+async def test_words_are_searched_for_by_their_index(filled: asyncpg.Connection) -> None:
+    assert (await _explain_search(filled)).indexes() == {"goals_text"}
 
 
 async def test_what_is_read_by_id_is_never_searched_for(filled: asyncpg.Connection) -> None:
     explained: Any = Explained(filled)
-    await results.select_report(explained, RUN)
-    await results.select_found_run(explained, RUN)
-    await results.select_run_by_key(explained, "key")
-    await results.select_resolution(explained, RUN)
-    await results.select_plan_by_id(explained, RUN)
-    await results.count_recent_runs(explained)
-    await runs.select_unfinished(explained, timedelta(seconds=20))
-    await runs.select_requests(explained, ["w-1"])
-    await goals.select_last_evaluation(explained, RUN, None)
-    await goals.select_kept_resolution(explained, RUN)
+    await results.select_run(explained, "local", RUN)
+    await results.select_goal(explained, "local", RUN)
+    await results.select_stored_resolution(explained, "local", RUN)
+    await results.select_stored_plan(explained, "local", RUN)
+    await runs.select_found_run(explained, "local", RUN)
+    await goals.select_last_evaluation(explained, RUN)
+    await goals.select_evaluation(explained, RUN)
     await events.select_events(explained, RUN, 2)
     await feedback.select_feedback(explained, RUN)
     await feedback.select_feedback_totals(explained, RUN)
-    assert [plan for plan in explained.plans if "Seq Scan" in plan] == []
+    operations: Any = Explained(filled, "rein_operations")
+    await runs.count_recent_runs(operations)
+    await runs.select_unfinished(operations, timedelta(seconds=20))
+    await runs.select_requests(operations, ["w-1"])
+    plans = explained.plans + operations.plans
+    assert [plan for plan in plans if "Seq Scan" in plan] == []
 
 
 async def test_every_index_serves_a_query(filled: asyncpg.Connection) -> None:
     """Those that hold a key serve by that; the outbox's own are looked at in tests/tracing."""
     explained: Any = Explained(filled)
     for filters, _ in LISTS.values():
-        await results.select_summaries(explained, filters, None, 21)
-    await results.count_recent_runs(explained)
-    await results.select_report(explained, RUN)
+        await results.select_goals(explained, filters, None, 21)
+    await results.select_goal(explained, "local", RUN)
     await feedback.select_feedback_totals(explained, RUN)
+    await callers.count_runs_in_flight(explained, "local")
+    operations: Any = Explained(filled, "rein_operations")
+    await runs.count_recent_runs(operations)
+    await idempotency.delete_expired_keys(operations, 10)
+    await runs.select_unfinished(operations, timedelta(seconds=20))
     rows = await filled.fetch(
         """
         SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -255,4 +284,6 @@ async def test_every_index_serves_a_query(filled: asyncpg.Connection) -> None:
            AND i.indrelid <> 'trace_outbox'::regclass
         """
     )
-    assert {row["relname"] for row in rows} - explained.indexes() == set()
+    search = await _explain_search(filled)
+    served = explained.indexes() | operations.indexes() | search.indexes()
+    assert {row["relname"] for row in rows} - served == set()

@@ -1,6 +1,5 @@
 """The stand-ins, each served on a free port, and clients pointed at them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pytest
 from google import genai
 from google.genai import types
 
+from devstack import standin
 from devstack.controls import GeminiControl
-from devstack.gemini.app import StandIn
-from devstack.gemini.server import make_server
+from devstack.gemini.app import stand_in
+from devstack.gemini.state import State
 from devstack.opik.serving import running
 from tests.devstack.gemini_house import GeminiHouse
 
@@ -19,14 +19,12 @@ from tests.devstack.gemini_house import GeminiHouse
 @pytest.fixture(scope="session")
 async def _gemini_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GeminiHouse]:
     ledger = tmp_path_factory.mktemp("gemini") / "ledger.jsonl"
-    app = StandIn(ledger, seed=1)
-    server = make_server(app)
-    config = server.config
-    config.load()
-    sock = config.bind_socket()
-    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
-    async with httpx.AsyncClient() as http, GeminiControl(url) as control:
+    app = stand_in(State(ledger, seed=1))
+    async with (
+        standin.running("gemini", app) as url,
+        httpx.AsyncClient() as http,
+        GeminiControl(url) as control,
+    ):
         options = types.HttpOptions(
             base_url=url,
             timeout=5000,
@@ -36,9 +34,6 @@ async def _gemini_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         client = genai.Client(api_key="key-of-the-tests-1234", http_options=options)
         yield GeminiHouse(url, ledger, control, client)
         client.close()
-    server.should_exit = True
-    await serving
-    app.ledger.close()
 
 
 @pytest.fixture

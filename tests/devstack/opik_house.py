@@ -1,4 +1,4 @@
-"""Traces and scores sent to the receiver, and its pages as a reader sees them."""
+"""Traces, spans and scores sent to the receiver, and its pages as a reader sees them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,15 +13,36 @@ NOW = datetime.now(UTC)
 Item = dict[str, object]
 
 
+def at(seconds: float) -> str:
+    """A moment after NOW."""
+    return (NOW + timedelta(seconds=seconds)).isoformat()
+
+
 def trace(**fields: object) -> Item:
-    start = {"start_time": NOW.isoformat(), "last_updated_at": NOW.isoformat()}
-    end = {"end_time": (NOW + timedelta(seconds=3.2)).isoformat()}
-    name = {"id": new_id(), "project_name": "rein", "name": "goal_generation_pipeline"}
-    return {**name, **start, **end, "metadata": {"user_id": "user_abc"}, **fields}
+    """A trace of the project rein that has begun at NOW."""
+    named = {"id": new_id(), "project_name": "rein", "name": "goal_generation_pipeline"}
+    return {**named, "start_time": at(0), "last_updated_at": at(0), **fields}
+
+
+def span(trace_id: object, **fields: object) -> Item:
+    return {**trace(name="s", type="general", trace_id=trace_id), **fields}
+
+
+async def post(opik: httpx.AsyncClient, kind: str, *items: Item) -> httpx.Response:
+    """A batch of `kind`: traces or spans."""
+    return await opik.post(f"{V1}/{kind}/batch", json={kind: items})
 
 
 async def send(opik: httpx.AsyncClient, kind: str, *items: Item) -> None:
-    (await opik.post(f"{V1}/{kind}/batch", json={kind: items})).raise_for_status()
+    """The same; a refusal is an error."""
+    (await post(opik, kind, *items)).raise_for_status()
+
+
+async def stored(opik: httpx.AsyncClient, kind: str, identity: object) -> Item:
+    answer = await opik.get(f"{V1}/{kind}/{identity}")
+    answer.raise_for_status()
+    found: Item = answer.json()
+    return found
 
 
 async def score(opik: httpx.AsyncClient, identity: object, name: str, value: float) -> None:

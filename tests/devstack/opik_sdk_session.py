@@ -6,7 +6,6 @@ threads.
 
 import json
 import sys
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -128,63 +127,23 @@ def experiments(client: opik.Opik) -> dict[str, Any]:
     }
 
 
-def extras(client: opik.Opik, trace_id: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "note.txt"
-        file.write_text("hello")
-        attachments = client.get_attachment_client()
-        attachments.upload_attachment(
-            project_name=PROJECT,
-            entity_type="trace",
-            entity_id=trace_id,
-            file_path=str(file),
-            file_name="note.txt",
-            mime_type="text/plain",
-        )
-    listed = attachments.get_attachment_list(
-        project_name=PROJECT, entity_type="trace", entity_id=trace_id
-    )
-    content = attachments.download_attachment(
-        project_name=PROJECT,
-        entity_type="trace",
-        entity_id=trace_id,
-        file_name="note.txt",
-        mime_type="text/plain",
-    )
-    queue = client.create_traces_annotation_queue(name="review", project_name=PROJECT)
-    queue.add_traces([client.get_trace_content(trace_id)])
-    rest = client.rest_client
-    project = rest.projects.retrieve_project(name=PROJECT)
-    stats = rest.traces.get_trace_stats(project_name=PROJECT).stats or []
+def projects(client: opik.Opik) -> dict[str, Any]:
+    project = client.rest_client.projects.retrieve_project(name=PROJECT)
     try:
-        rest.projects.retrieve_project(name="nobody")
+        client.rest_client.projects.retrieve_project(name="nobody")
         missing = 200
     except ApiError as error:
         missing = error.status_code or 0
-    return {
-        "attachments": [each.file_name for each in listed],
-        "content": b"".join(content).decode(),
-        "queue": rest.annotation_queues.get_annotation_queue_by_id(queue.id).items_count,
-        "project": project.name,
-        "missing": missing,
-        "stats": {each.name: each.type for each in stats},
-        "names": [s.name for s in rest.traces.find_feedback_score_names2().scores or []],
-        "threads": [
-            t.id for t in rest.traces.get_trace_threads(project_name=PROJECT).content or []
-        ],
-        "projects": [p.name for p in rest.projects.find_projects().content or []],
-        "summary": [s.trace_count for s in rest.projects.get_project_stats().content or []],
-    }
+    return {"name": project.name, "missing": missing}
 
 
 def main() -> None:
     client = opik.Opik(project_name=PROJECT)
-    traced = tracing(client)
     report = {
-        "tracing": traced,
+        "tracing": tracing(client),
         "prompts": prompts(client),
         "experiments": experiments(client),
-        "extras": extras(client, traced["id"]),
+        "projects": projects(client),
     }
     client.end()
     Path(sys.argv[1]).write_text(json.dumps(report))

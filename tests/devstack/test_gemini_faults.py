@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from google.genai import errors, types
+from pydantic import ValidationError
 
 from devstack.gemini.faults import ALL_FAULTS, Rule
-from devstack.gemini.protocol import BadRequest
+from devstack.standin import Changes, FaultPlan
 from domain.evaluations import EvaluationDraft
 from domain.goals import ClarifiedGoalDraft
 from domain.plans import PlanDraft
@@ -229,14 +230,15 @@ async def test_a_wait_that_is_not_fulfilled_says_so(gemini_house: GeminiHouse) -
     [("next", [1]), (2, [1, 2]), ([2, 4], [2, 4]), ("all", [1, 2, 3, 4, 5])],
 )
 def test_which_calls_a_rule_takes(calls: Any, hit: list[int]) -> None:
-    rule = Rule.read({"fault": "safety", "stage": "plan", "calls": calls})
-    assert not rule.takes("evaluate", seed=0)
-    assert [n for n in range(1, 6) if rule.takes("plan", seed=0)] == hit
+    plan = FaultPlan(Rule, Changes())
+    plan.faults = [Rule.model_validate({"fault": "safety", "stage": "plan", "calls": calls})]
+    assert not plan.take(lambda rule: rule.takes("evaluate", seed=0))
+    assert [n for n in range(1, 6) if plan.take(lambda rule: rule.takes("plan", seed=0))] == hit
 
 
 def test_a_share_of_calls_is_drawn_by_the_seed() -> None:
     def draw(seed: int) -> list[bool]:
-        rule = Rule.read({"fault": "error", "calls": "all", "share": 0.3})
+        rule = Rule.model_validate({"fault": "error", "calls": "all", "share": 0.3})
         return [rule.takes("plan", seed) for _ in range(200)]
 
     assert draw(1) == draw(1) != draw(2)
@@ -254,8 +256,8 @@ def test_a_share_of_calls_is_drawn_by_the_seed() -> None:
     ],
 )
 def test_a_rule_that_is_not_understood_is_refused(rule: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest):
-        Rule.read(rule)
+    with pytest.raises(ValidationError):
+        Rule.model_validate(rule)
 
 
 def test_every_fault_is_tried_here() -> None:

@@ -6,26 +6,11 @@ import json
 import httpx
 import pytest
 
-from devstack.opik import wire
+from devstack import standin
 from devstack.opik.rules import new_id
-from tests.devstack.opik_house import V1, Item, trace
+from tests.devstack.opik_house import V1, post, span, stored, trace
 
 PACKED = {"Content-Encoding": "gzip"}
-
-
-def span(**fields: object) -> Item:
-    return trace(type="general", trace_id=new_id(), **fields)
-
-
-async def post(opik: httpx.AsyncClient, kind: str, *items: Item) -> httpx.Response:
-    return await opik.post(f"{V1}/{kind}/batch", json={kind: items})
-
-
-async def stored(opik: httpx.AsyncClient, kind: str, identity: object) -> Item:
-    answer = await opik.get(f"{V1}/{kind}/{identity}")
-    answer.raise_for_status()
-    found: Item = answer.json()
-    return found
 
 
 async def test_gzip_and_unknown_fields_are_taken(opik: httpx.AsyncClient) -> None:
@@ -39,40 +24,38 @@ async def test_gzip_and_unknown_fields_are_taken(opik: httpx.AsyncClient) -> Non
 async def test_a_body_too_large_is_413(
     opik: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "PACKED_LIMIT", 1000)
-    monkeypatch.setattr(wire, "UNPACKED_LIMIT", 5000)
+    monkeypatch.setattr(standin, "PACKED_LIMIT", 1000)
+    monkeypatch.setattr(standin, "UNPACKED_LIMIT", 5000)
     plain = await opik.post(f"{V1}/traces/batch", content=b" " * 1001)
     unpacked = gzip.compress(b" " * 5001)
     packed = await opik.post(f"{V1}/traces/batch", content=unpacked, headers=PACKED)
     assert (plain.status_code, packed.status_code) == (413, 413)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("name", {"a": 1}),
-        ("thread_id", [1]),
-        ("project_name", ["rein"]),
-        ("tags", "local"),
-        ("tags", [1]),
-        ("error_info", "boom"),
-        ("error_info", {"exception_type": "E"}),
-        ("start_time", "soon"),
-        ("usage", [1]),
-        ("usage", {"prompt_tokens": "many"}),
-        ("usage", {"prompt_tokens": 2**31}),
-        ("total_estimated_cost", "cheap"),
-        ("model", ["m"]),
-        ("type", "thought"),
-    ],
-)
-async def test_a_wrong_type_refuses_the_whole_batch(
-    opik: httpx.AsyncClient, name: str, value: object
-) -> None:
-    good, bad = span(), {**span(), name: value}
-    answer = await post(opik, "spans", good, bad)
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "Unable to process JSON"
+WRONG: list[tuple[str, object]] = [
+    ("name", {"a": 1}),
+    ("thread_id", [1]),
+    ("project_name", ["rein"]),
+    ("tags", "local"),
+    ("tags", [1]),
+    ("error_info", "boom"),
+    ("error_info", {"exception_type": "E"}),
+    ("start_time", "soon"),
+    ("usage", [1]),
+    ("usage", {"prompt_tokens": "many"}),
+    ("usage", {"prompt_tokens": 2**31}),
+    ("total_estimated_cost", "cheap"),
+    ("model", ["m"]),
+    ("type", "thought"),
+]
+
+
+async def test_a_wrong_type_refuses_the_whole_batch(opik: httpx.AsyncClient) -> None:
+    good = span(new_id())
+    for name, value in WRONG:
+        answer = await post(opik, "spans", good, {**span(new_id()), name: value})
+        assert answer.status_code == 400, name
+        assert answer.json()["message"] == "Unable to process JSON"
     assert (await opik.get(f"{V1}/spans/{good['id']}")).status_code == 404
 
 
@@ -96,7 +79,7 @@ async def test_a_batch_holds_one_to_a_thousand(opik: httpx.AsyncClient) -> None:
     assert (await post(opik, "traces", *many)).status_code == 422
     assert (await post(opik, "traces")).status_code == 422
     assert (await post(opik, "traces", *many[:1000])).status_code == 204
-    assert (await post(opik, "spans", *(span() for _ in many))).status_code == 422
+    assert (await post(opik, "spans", *(span(new_id()) for _ in many))).status_code == 422
     scores = [{"id": each["id"], "name": "n", "value": 1, "source": "sdk"} for each in many]
     put = await opik.put(f"{V1}/traces/feedback-scores", json={"scores": scores})
     assert put.status_code == 422

@@ -9,12 +9,8 @@ import httpx
 import pytest
 
 RECORDED = Path(__file__).parent / "data" / "opik_requests.jsonl"
-# Where the recorder of that time did less than a server does: it made no project for a prompt, and
-# had no feedback definitions.
-BETTER = {
-    ("C5_prompt_history", "/v1/private/projects/retrieve"): 200,
-    ("C14_project_rest", "/v1/private/feedback-definitions"): 200,
-}
+# The recorder of that time did less than a server does: it made no project for a prompt.
+BETTER = {("C5_prompt_history", "/v1/private/projects/retrieve"): 200}
 Row = dict[str, Any]
 
 

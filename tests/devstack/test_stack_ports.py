@@ -1,6 +1,7 @@
 """Ports, configuration and settings: wrong ones are named, with the way out."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable() -> None:
     assert f"port {port}" in str(raised.value)
     assert f"pid {os.getpid()}" in str(raised.value)
     assert "REIN_GEMINI_PORT=" in raised.value.cure
+
+
+def test_several_taken_ports_are_cured_by_one_command() -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+            each.listen()
+        ports = Ports(api=one.getsockname()[1], api_operations=other.getsockname()[1])
+        with pytest.raises(StackError) as raised:
+            check(ports, ["api", "api_operations"])
+
+    cure = r"REIN_API_PORT=\d+ REIN_API_OPERATIONS_PORT=\d+ make run"
+    assert re.search(cure, raised.value.cure)
 
 
 def test_one_port_for_two_parts_is_refused_before_anything_starts() -> None:
@@ -65,7 +79,7 @@ def test_what_the_person_has_is_not_started() -> None:
     assert own.services == {"temporal", "worker", "shipper", "api"}
     assert own.env["OPIK_URL_OVERRIDE"] == "https://www.comet.com/opik/api"
     assert own.env["OPIK_UI_URL"] == "https://www.comet.com/opik"
-    assert own.ports_needed == ["api", "temporal", "temporal_ui"]
+    assert own.ports_needed == ["api", "api_operations", "temporal", "temporal_ui"]
 
 
 def test_the_environment_wins_over_the_file(

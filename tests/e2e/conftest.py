@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from devstack.controls import GeminiControl, OpikControl
@@ -17,8 +16,8 @@ STAGES = ["preprocessing_stage", "generation_stage", "evaluation_stage", "planni
 class Backend:
     """A backend service: starts goals, follows them, reads results, sends feedback."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=60)
+    def __init__(self, stack: Stack) -> None:
+        self.http = stack.client(timeout_s=60)
 
     async def submit(self, goal: str, **fields: Any) -> str:
         """Send a goal and return its trace id."""
@@ -37,7 +36,7 @@ class Backend:
     async def events(self, trace_id: str, *, until: str = "finished") -> list[dict[str, Any]]:
         """The run's events, up to and including the first of kind `until`."""
         found: list[dict[str, Any]] = []
-        async with self.http.stream("GET", f"/api/goals/{trace_id}/events") as stream:
+        async with self.http.stream("GET", f"/api/runs/{trace_id}/events") as stream:
             kind = ""
             async for line in stream.aiter_lines():
                 if line.startswith("event:"):
@@ -109,7 +108,7 @@ def tree(spans: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture
 async def backend(stack: Stack) -> AsyncIterator[Backend]:
-    backend = Backend(stack.urls["api"])
+    backend = Backend(stack)
     yield backend
     await backend.http.aclose()
 

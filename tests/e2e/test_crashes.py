@@ -15,7 +15,7 @@ from devstack.temporal import find_program
 from domain.goals import GoalContext, GoalRequest
 from domain.runs import Manifest, PromptRef
 from prompts.library import PromptFile, files
-from tracing.ids import new_trace_id
+from tracing import new_trace_id
 
 from .conftest import Analyst, Backend
 from .test_goals import GOAL, WHOLE_TREE
@@ -74,7 +74,7 @@ async def test_cancelling_works_at_every_stage(
     await gemini.close_gate(stage)
     trace_id = await backend.submit(GOAL)
     await gemini.wait_waiting(stage)
-    answer = await backend.http.post(f"/api/goals/{trace_id}/cancel")
+    answer = await backend.http.post(f"/api/runs/{trace_id}/cancel")
     assert answer.status_code == 202, answer.text
     run = await backend.finished(trace_id)
     assert run["status"] == "cancelled"

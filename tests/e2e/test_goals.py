@@ -118,7 +118,7 @@ async def test_evaluation_and_planning_fail_apart(
 
     await gemini.reset()
     answer = await backend.http.post(
-        f"/api/goals/{run['trace_id']}/rerun", json={"from_stage": stage}
+        f"/api/runs/{run['trace_id']}/rerun", json={"from_stage": stage}
     )
     assert answer.status_code == 202, answer.text
     again = await backend.finished(answer.json()["trace_id"])

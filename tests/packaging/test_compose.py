@@ -84,14 +84,23 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_commands_name_what_exists(name: str) -> None:
     command = SERVICES[name]["command"]
-    if command[0] == "uvicorn":
-        module, _, attribute = command[1].partition(":")
-        assert importlib.util.find_spec(module)
-        assert attribute == "app"
-    elif command[1] == "-m":
+    if command[1] == "-m":
         assert importlib.util.find_spec(command[2])
     else:
         assert (ROOT / command[1]).is_file()
+
+
+def test_the_api_is_asked_for_its_health_on_the_port_that_is_not_published() -> None:
+    port = Settings.model_fields["api_operations_port"].default
+    assert f"http://127.0.0.1:{port}/livez" in SERVICES["api"]["healthcheck"]["test"][-1]
+    assert not any(str(port) in published for published in SERVICES["api"]["ports"])
+
+
+def test_the_image_listens_to_the_other_containers() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    for variable in ("REIN_API_HOST", "REIN_API_OPERATIONS_HOST"):
+        assert variable in variables()
+        assert f"{variable}=0.0.0.0" in text
 
 
 def test_the_worker_may_finish_its_calls() -> None:

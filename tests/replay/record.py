@@ -28,7 +28,7 @@ async def main() -> None:
         async with (
             Stack(Path(folder) / "stack", durable=False) as stack,
             GeminiControl(stack.urls["gemini"]) as gemini,
-            httpx.AsyncClient(base_url=stack.urls["api"], timeout=60) as http,
+            stack.client(timeout_s=60) as http,
         ):
             temporal = await Client.connect(stack.urls["temporal"])
             ended = await submit(http, GOAL)
@@ -42,7 +42,7 @@ async def main() -> None:
             await save(temporal, "failed", await submit(http, GOAL))
             await gemini.reset()
             answer = await http.post(
-                f"/api/goals/{partial}/rerun",
+                f"/api/runs/{partial}/rerun",
                 json={"from_stage": "evaluate"},
                 headers={"Prefer": "wait=30"},
             )
@@ -51,7 +51,7 @@ async def main() -> None:
             waiting = asyncio.create_task(submit(http, GOAL))
             await gemini.wait_waiting("generate")
             newest = (await http.get("/api/goals", params={"limit": 1})).json()["items"][0]
-            await http.post(f"/api/goals/{newest['trace_id']}/cancel")
+            await http.post(f"/api/runs/{newest['trace_id']}/cancel")
             await save(temporal, "cancelled", await waiting)
     sys.stdout.flush()
     os._exit(0)  # a living temporalio client may abort a usual exit

@@ -7,7 +7,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from tracing.plugin import TracingPlugin
+from tracing import TracingPlugin
 from workflows.goals import GoalGenerationWorkflow
 
 RECORDED = sorted(Path(__file__).parent.glob("*.json"))

@@ -15,11 +15,9 @@ from db.pool import Pool
 from devstack.controls import OpikControl
 from tests.conftest import TemporalServer
 from tests.tracing.sample import PROJECT, Outcome, SampleWorkflow, Story, connected
-from tracing.context import TraceContext, attach
-from tracing.ids import new_trace_id
-from tracing.outbox import open_trace
-from tracing.ship.door import Door, OpikAddress
-from tracing.text import configure
+from tracing import TraceContext, attach, new_trace_id, open_trace
+from tracing.redaction import configure
+from tracing.ship.client import OpikAddress, OpikClient
 
 Rows = list[dict[str, Any]]
 
@@ -111,7 +109,7 @@ def _line(row: dict[str, Any]) -> str:
 
 @pytest.fixture
 async def pool(postgres_url: str) -> AsyncIterator[Pool]:
-    async with database.connect(postgres_url, size=10) as made:
+    async with database.connect(postgres_url, size=10, role="rein_operations") as made:
         yield made
 
 
@@ -121,8 +119,8 @@ async def runner(temporal: TemporalServer, pool: Pool, postgres_url: str) -> Run
 
 
 @pytest.fixture
-async def door(opik_receiver: OpikControl) -> AsyncIterator[Door]:
-    async with Door(OpikAddress(opik_receiver.api_url, timeout_s=2)) as made:
+async def opik_client(opik_receiver: OpikControl) -> AsyncIterator[OpikClient]:
+    async with OpikClient(OpikAddress(opik_receiver.api_url, timeout_s=2)) as made:
         yield made
 
 

@@ -19,10 +19,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 with workflow.unsafe.imports_passed_through():
     from db import pool as database
     from db.pool import Pool
-    from tracing.closing import RunEnd
-    from tracing.outbox import Score, close_trace, put_scores
-    from tracing.plugin import TracingPlugin
-    from tracing.spans import StageTrace
+    from tracing import RunEnd, Score, StageTrace, TracingPlugin, close_trace, put_scores
 
 PROJECT = "tracing-tests"
 
@@ -176,7 +173,7 @@ def sample_worker(client: Client, pool: Pool, queue: str, **options: Any) -> Wor
 async def main() -> None:
     """Work until killed."""
     address, url, queue = sys.argv[1:]
-    async with database.connect(url, size=4) as pool:
+    async with database.connect(url, size=4, role="rein_operations") as pool:
         await sample_worker(await connected(address), pool, queue).run()
 
 

@@ -9,21 +9,21 @@ from uuid import UUID
 
 from db.pool import Pool
 from devstack.controls import OpikControl
-from tracing.closing import RunEnd, close_trace
-from tracing.context import TraceContext
-from tracing.ids import new_trace_id, uuid7
-from tracing.outbox import Score, open_trace, put_scores
-from tracing.rows import Row, write
-from tracing.ship.door import Door
-from tracing.ship.shipper import Pace, Shipper
+from tracing import RunEnd, Score, TraceContext, close_trace, new_trace_id, open_trace, put_scores
+from tracing.ids import uuid7
+from tracing.outbox import Row, write
+from tracing.ship.client import OpikClient
+from tracing.ship.shipper import Shipper, ShipperOptions
 
-QUICK = Pace(first_wait_s=0.05, longest_wait_s=0.2, denied_wait_s=0.1, look_every_s=0.05)
+QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff_s=0.1, poll_s=0.05)
 
 
 @asynccontextmanager
-async def shipping(pool: Pool, door: Door, pace: Pace = QUICK) -> AsyncIterator[Shipper]:
+async def shipping(
+    pool: Pool, opik_client: OpikClient, options: ShipperOptions = QUICK
+) -> AsyncIterator[Shipper]:
     """A shipper at work."""
-    shipper = Shipper(pool, door, pace)
+    shipper = Shipper(pool, opik_client, options)
     task = asyncio.create_task(shipper.run())
     try:
         yield shipper
@@ -92,5 +92,8 @@ async def waiting(pool: Pool) -> None:
     """Until somebody waits for a lock."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with pool.acquire() as conn, asyncio.timeout(10):
+        # What others wait for is hidden from the role of operations.
+        await conn.execute("SET ROLE NONE")
         while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
             await asyncio.sleep(0.02)
+        await conn.execute("SET ROLE rein_operations")

@@ -6,17 +6,9 @@ from uuid import UUID
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadConverter
 
-from tracing.context import (
-    HEADER,
-    Root,
-    TraceContext,
-    attach,
-    attached,
-    derived,
-    from_headers,
-    to_headers,
-)
-from tracing.ids import born_at
+from tracing import TraceContext, attach
+from tracing.context import HEADER, Root, attached, derived, from_headers, to_headers
+from tracing.ids import timestamp_of
 
 TRACE = UUID("01a20bbf-bab5-70ee-ab6b-e1850a3be56f")
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -56,7 +48,7 @@ def test_other_workflow_ids_get_an_id_of_their_first_run() -> None:
     one = _derived("nightly", "run-1")
     assert one.trace_id == _derived("nightly", "run-1").trace_id
     assert one.trace_id != _derived("nightly", "run-2").trace_id
-    assert born_at(one.trace_id) == AT
+    assert timestamp_of(one.trace_id) == AT
 
 
 def test_a_retried_run_keeps_the_trace_of_the_first_one() -> None:

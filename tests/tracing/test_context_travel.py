@@ -20,9 +20,7 @@ from tests.tracing.sample import (
     Story,
     sample_worker,
 )
-from tracing.closing import RunEnd
-from tracing.context import TraceContext, attach
-from tracing.ids import new_trace_id
+from tracing import RunEnd, TraceContext, attach, new_trace_id
 
 pytestmark = pytest.mark.stack
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 from datetime import timedelta
 
 import pytest
-from temporalio import workflow
-from temporalio.client import ActivityFailureError, Client
+from pydantic import ValidationError
+from temporalio import activity, workflow
+from temporalio.client import ActivityFailureError, Client, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
@@ -17,7 +19,7 @@ from db.pool import Pool
 from tests.tracing.conftest import Runner, dump
 from tests.tracing.sample import PROJECT, Outcome, SampleActivities, SampleWorkflow, Step, Story
 from tests.tracing.shipping import waiting
-from tracing.plugin import TracingPlugin
+from tracing import RunEnd, TracingPlugin
 
 pytestmark = pytest.mark.stack
 
@@ -208,6 +210,89 @@ async def test_a_result_that_is_no_json_ends_the_run_too(runner: Runner) -> None
         )
         assert await handle.result() == b"\xff\x00"
     assert await _trees(runner) == [f"Strange{STAGE}"]
+
+
+class Closing:
+    """A `complete` that raises an error for ever, or as often as it is told."""
+
+    def __init__(self, error: Exception, times: float = math.inf) -> None:
+        self.error = error
+        self.times = times
+        self.calls = 0
+        self.called_often = asyncio.Event()
+
+    @activity.defn
+    async def complete(self, end: RunEnd) -> None:
+        """Fail."""
+        self.calls += 1
+        if self.calls == 4:
+            self.called_often.set()
+        if self.calls <= self.times:
+            raise self.error
+
+
+async def _started(
+    runner: Runner, closing: Closing, close_timeout: timedelta = timedelta(minutes=5)
+) -> tuple[Worker, WorkflowHandle[SampleWorkflow, Outcome]]:
+    client = await Client.connect(
+        runner.client.service_client.config.target_host,
+        data_converter=pydantic_data_converter,
+        plugins=[TracingPlugin(project=PROJECT, close_timeout=close_timeout)],
+    )
+    worker = Worker(
+        client,
+        task_queue=runner.queue,
+        workflows=[SampleWorkflow],
+        activities=[closing.complete],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+    handle = await client.start_workflow(
+        SampleWorkflow.run, Story(), id=f"closing-{runner.queue}", task_queue=runner.queue
+    )
+    return worker, handle
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValidationError.from_exception_data("GoalOutcome", []),
+        ValueError("no status of a run"),
+        UnicodeDecodeError("utf-8", b"", 0, 1, "a subclass of ValueError"),
+        KeyError("status"),
+        AttributeError("status"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_mistake_in_closing_never_holds_a_run(runner: Runner, error: Exception) -> None:
+    closing = Closing(error)
+    worker, handle = await _started(runner, closing)
+    async with asyncio.timeout(30), worker:
+        assert (await handle.result()).status == "success"
+    assert closing.calls == 1
+
+
+async def test_closing_waits_while_postgresql_is_away(runner: Runner) -> None:
+    closing = Closing(ConnectionRefusedError("PostgreSQL"), times=4)
+    worker, handle = await _started(runner, closing)
+    async with asyncio.timeout(30), worker:
+        assert (await handle.result()).status == "success"
+    assert closing.calls == 5
+
+
+async def test_a_run_ends_when_closing_takes_too_long(runner: Runner) -> None:
+    closing = Closing(ConnectionRefusedError("PostgreSQL"))
+    worker, handle = await _started(runner, closing, timedelta(seconds=1))
+    async with asyncio.timeout(30), worker:
+        assert (await handle.result()).status == "success"
+    assert closing.calls > 1
+
+
+async def test_a_worker_stops_though_closing_is_retried(runner: Runner) -> None:
+    closing = Closing(ConnectionRefusedError("PostgreSQL"))
+    worker, handle = await _started(runner, closing)
+    async with asyncio.timeout(30), worker:
+        await closing.called_often.wait()
+    await handle.terminate()
 
 
 async def test_every_run_of_a_cron_job_is_a_trace_of_its_own(runner: Runner) -> None:

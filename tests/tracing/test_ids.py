@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tracing.ids import born_at, new_trace_id, uuid7
+from tracing import new_trace_id
+from tracing.ids import timestamp_of, uuid7
 
 AT = datetime(2026, 11, 24, 10, 0, 0, 123_000, tzinfo=UTC)
 
@@ -16,7 +17,7 @@ def test_a_seed_and_a_time_make_one_id() -> None:
 def test_ids_are_version_7_and_carry_their_time() -> None:
     for identity in (uuid7(AT, "x"), new_trace_id(AT)):
         assert (identity.version, identity.variant) == (7, "specified in RFC 4122")
-        assert born_at(identity) == AT
+        assert timestamp_of(identity) == AT
 
 
 def test_new_ids_differ() -> None:

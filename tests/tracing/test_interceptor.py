@@ -21,9 +21,7 @@ from tests.tracing.sample import (
     Story,
     sample_worker,
 )
-from tracing.context import TraceContext
-from tracing.outbox import close_lost
-from tracing.plugin import TracingPlugin
+from tracing import TraceContext, TracingPlugin, close_trace, lost_end
 
 pytestmark = pytest.mark.stack
 
@@ -210,7 +208,8 @@ async def test_terminate_is_closed_from_outside(runner: Runner, tmp_path: Path) 
     assert description.close_time is not None
     context = TraceContext(trace_id=trace_of(handle), project=PROJECT)
     async with runner.pool.acquire() as conn:
-        await close_lost(conn, context.trace_id, "terminated", description.close_time)
+        end = lost_end(context.trace_id, "terminated", description.close_time, project=PROJECT)
+        await close_trace(conn, end)
     assert await runner.tree(trace_of(handle)) == (
         "sample_pipeline ! WorkflowTerminated\n  generation_stage ! WorkflowTerminated"
     )

@@ -14,11 +14,10 @@ from devstack.controls import OpikControl
 from devstack.opik.rules import IdWindow
 from devstack.opik.serving import running
 from tests.tracing.shipping import QUICK, counts, make_trace
-from tracing.context import TraceContext
-from tracing.ids import new_trace_id, uuid7
-from tracing.outbox import open_trace
-from tracing.rows import Finality, Row, write
-from tracing.ship.door import Door, OpikAddress
+from tracing import TraceContext, new_trace_id, open_trace
+from tracing.ids import uuid7
+from tracing.outbox import Row, SpanState, write
+from tracing.ship.client import OpikAddress, OpikClient
 from tracing.ship.queue import resend
 from tracing.ship.shipper import Shipper
 
@@ -29,19 +28,21 @@ LONG_AGO = NOW - timedelta(days=7)
 
 
 @asynccontextmanager
-async def opik_at(file: Path, window: IdWindow = "24h") -> AsyncIterator[tuple[OpikControl, Door]]:
+async def opik_at(
+    file: Path, window: IdWindow = "24h"
+) -> AsyncIterator[tuple[OpikControl, OpikClient]]:
     """A receiver of the test's own, which refuses old ids unless told otherwise."""
     async with (
         running(file, id_window=window) as url,
         OpikControl(url) as opik,
-        Door(OpikAddress(opik.api_url)) as door,
+        OpikClient(OpikAddress(opik.api_url)) as opik_client,
     ):
-        yield opik, door
+        yield opik, opik_client
 
 
-async def ship_all(pool: Pool, door: Door) -> None:
+async def ship_all(pool: Pool, opik_client: OpikClient) -> None:
     """Until nothing is due any more."""
-    shipper = Shipper(pool, door, QUICK)
+    shipper = Shipper(pool, opik_client, QUICK)
     while await shipper.drain():
         continue
 
@@ -75,7 +76,7 @@ class Old:
         parent: UUID | None = None,
         *,
         born: datetime = LONG_AGO,
-        finality: Finality = Finality.ENDED,
+        finality: SpanState = SpanState.ENDED,
         at: datetime = NOW,
     ) -> Row:
         identity = self.stage if name == "stage" else uuid7(born, f"{name}|{self.trace_id}")
@@ -98,12 +99,12 @@ class Old:
 async def test_an_old_trace_sent_again_is_not_doubled(pool: Pool, tmp_path: Path) -> None:
     file = tmp_path / "opik.db"
     trace_id = await make_trace(pool, 5, at=LONG_AGO)
-    async with opik_at(file, window="off") as (opik, door):
-        await ship_all(pool, door)
+    async with opik_at(file, window="off") as (opik, opik_client):
+        await ship_all(pool, opik_client)
     async with pool.acquire() as conn:
         assert await resend(conn, trace_id=trace_id) == 7
-    async with opik_at(file) as (opik, door):
-        await ship_all(pool, door)
+    async with opik_at(file) as (opik, opik_client):
+        await ship_all(pool, opik_client)
         spans = await spans_of(opik, trace_id)
     assert len(spans) == 5
     assert await counts(pool) == {"sent": 7}
@@ -113,12 +114,12 @@ async def test_an_old_trace_that_opik_lost_is_there_after_sending_it_again(
     pool: Pool, tmp_path: Path
 ) -> None:
     trace_id = await make_trace(pool, 5, at=LONG_AGO)
-    async with opik_at(tmp_path / "lost.db", window="off") as (_, door):
-        await ship_all(pool, door)
+    async with opik_at(tmp_path / "lost.db", window="off") as (_, opik_client):
+        await ship_all(pool, opik_client)
     async with pool.acquire() as conn:
         await resend(conn, trace_id=trace_id)
-    async with opik_at(tmp_path / "empty.db") as (opik, door):
-        await ship_all(pool, door)
+    async with opik_at(tmp_path / "empty.db") as (opik, opik_client):
+        await ship_all(pool, opik_client)
         spans = await spans_of(opik, trace_id)
     assert tree(spans) == {("span 0", ""), *((f"span {n}", "span 0") for n in range(1, 5))}
     assert all(span["start_time"] > "2000" for span in spans)
@@ -127,8 +128,8 @@ async def test_an_old_trace_that_opik_lost_is_there_after_sending_it_again(
 async def test_a_young_step_of_an_old_stage_follows_it(pool: Pool, tmp_path: Path) -> None:
     old = Old()
     await old.store(pool, old.span("stage"), old.span("call", old.stage, born=NOW))
-    async with opik_at(tmp_path / "opik.db") as (opik, door):
-        await ship_all(pool, door)
+    async with opik_at(tmp_path / "opik.db") as (opik, opik_client):
+        await ship_all(pool, opik_client)
         assert tree(await spans_of(opik, old.trace_id)) == {("stage", ""), ("call", "stage")}
     assert await counts(pool) == {"sent": 3}
 
@@ -138,10 +139,10 @@ async def test_a_young_step_that_was_sent_first_follows_its_stage(
 ) -> None:
     old = Old()
     await old.store(pool, old.span("call", old.stage, born=NOW))
-    async with opik_at(tmp_path / "opik.db") as (opik, door):
-        await ship_all(pool, door)
+    async with opik_at(tmp_path / "opik.db") as (opik, opik_client):
+        await ship_all(pool, opik_client)
         await old.store(pool, old.span("stage"))
-        await ship_all(pool, door)
+        await ship_all(pool, opik_client)
         assert tree(await spans_of(opik, old.trace_id)) == {("stage", ""), ("call", "stage")}
 
 
@@ -149,15 +150,15 @@ async def test_a_stage_that_goes_on_after_it_was_renewed_stays_one_span(
     pool: Pool, tmp_path: Path
 ) -> None:
     old = Old()
-    await old.store(pool, old.span("stage", finality=Finality.OPEN))
-    async with opik_at(tmp_path / "opik.db") as (opik, door):
+    await old.store(pool, old.span("stage", finality=SpanState.OPEN))
+    async with opik_at(tmp_path / "opik.db") as (opik, opik_client):
         async with pool.acquire() as conn:
             await conn.execute("UPDATE trace_outbox SET next_try_at = now()")
-        await ship_all(pool, door)
+        await ship_all(pool, opik_client)
         later = NOW + timedelta(seconds=1)
         ended = old.span("stage", at=later)
         await old.store(pool, ended, old.span("call", old.stage, born=NOW, at=later))
-        await ship_all(pool, door)
+        await ship_all(pool, opik_client)
         spans = await spans_of(opik, old.trace_id)
     assert tree(spans) == {("stage", ""), ("call", "stage")}
     assert len(spans) == 2
@@ -169,12 +170,12 @@ async def test_what_waits_for_days_after_it_was_renewed_is_renewed_again(
 ) -> None:
     old = Old()
     await old.store(pool, old.span("stage"), old.span("call", old.stage))
-    async with opik_at(tmp_path / "opik.db") as (opik, door):
+    async with opik_at(tmp_path / "opik.db") as (opik, opik_client):
         # As if they had been renewed two days ago, and Opik had been away again since.
         async with pool.acquire() as conn:
             for row in (old.span("stage"), old.span("call")):
                 await renewed_at(conn, row.id, NOW - timedelta(days=2))
-        await ship_all(pool, door)
+        await ship_all(pool, opik_client)
         assert tree(await spans_of(opik, old.trace_id)) == {("stage", ""), ("call", "stage")}
 
 

@@ -1,6 +1,6 @@
 """Links open the page that they name."""
 
-from tracing.links import trace_url, workflow_url
+from tracing import trace_url, workflow_url
 
 
 def test_trace_url() -> None:

@@ -11,12 +11,21 @@ from temporalio.testing import ActivityEnvironment
 from db.pool import Pool
 from tests.tracing.conftest import Runner, trace_of
 from tests.tracing.sample import Step, Story, sample_worker
-from tracing.closing import RunEnd, close_lost, close_trace
-from tracing.context import Root, TraceContext
-from tracing.ids import new_trace_id, uuid7
-from tracing.outbox import Score, backlog, open_trace, put_scores
-from tracing.rows import Finality, Row, write
-from tracing.spans import StageTrace
+from tracing import (
+    RunEnd,
+    Score,
+    StageTrace,
+    TraceContext,
+    backlog,
+    close_trace,
+    lost_end,
+    new_trace_id,
+    open_trace,
+    put_scores,
+)
+from tracing.context import Root
+from tracing.ids import uuid7
+from tracing.outbox import Row, SpanState, write
 
 pytestmark = pytest.mark.stack
 
@@ -25,7 +34,7 @@ TRACE = new_trace_id(NOW)
 SPAN = uuid7(NOW, "span")
 
 
-def _row(finality: Finality, at: datetime, **payload: object) -> Row:
+def _row(finality: SpanState, at: datetime, **payload: object) -> Row:
     base = {"id": str(SPAN), "trace_id": str(TRACE), "name": "s", "start_time": NOW}
     return Row("span", str(SPAN), TRACE, "p", {**base, **payload}, at, finality)
 
@@ -44,56 +53,58 @@ async def _write(pool: Pool, *rows: Row) -> Any:
 
 async def test_an_end_beats_an_open_row_of_a_faster_clock(pool: Pool) -> None:
     ahead = NOW + timedelta(minutes=5)
-    stored = await _write(pool, _row(Finality.OPEN, ahead), _row(Finality.ENDED, NOW, end_time=NOW))
-    assert stored["finality"] == Finality.ENDED
+    stored = await _write(
+        pool, _row(SpanState.OPEN, ahead), _row(SpanState.ENDED, NOW, end_time=NOW)
+    )
+    assert stored["finality"] == SpanState.ENDED
     assert stored["event_time"] > ahead  # else Opik would keep the open row
 
 
 async def test_an_open_row_that_comes_late_changes_nothing(pool: Pool) -> None:
-    ended = _row(Finality.ENDED, NOW, end_time=NOW)
-    stored = await _write(pool, ended, _row(Finality.OPEN, NOW + timedelta(minutes=5)))
+    ended = _row(SpanState.ENDED, NOW, end_time=NOW)
+    stored = await _write(pool, ended, _row(SpanState.OPEN, NOW + timedelta(minutes=5)))
     assert "end_time" in stored["doc"]
 
 
 async def test_a_real_end_beats_a_presumed_one_in_either_order(pool: Pool) -> None:
-    real = _row(Finality.ENDED, NOW, end_time=NOW, name="real")
-    lost = _row(Finality.PRESUMED, NOW + timedelta(minutes=5), end_time=NOW, name="lost")
+    real = _row(SpanState.ENDED, NOW, end_time=NOW, name="real")
+    lost = _row(SpanState.LOST, NOW + timedelta(minutes=5), end_time=NOW, name="lost")
     assert (await _write(pool, lost, real))["doc"]["name"] == "real"
     assert (await _write(pool, lost))["doc"]["name"] == "real"
 
 
 async def test_a_presumed_end_keeps_the_known_beginning(pool: Pool) -> None:
-    begun = _row(Finality.OPEN, NOW, input={"a": 1})
+    begun = _row(SpanState.OPEN, NOW, input={"a": 1})
     later = (NOW + timedelta(minutes=5)).isoformat()
-    lost = _row(Finality.PRESUMED, NOW, end_time=NOW, start_time=later)
+    lost = _row(SpanState.LOST, NOW, end_time=NOW, start_time=later)
     doc = (await _write(pool, begun, lost))["doc"]
     assert doc["input"] == {"a": 1}
     assert doc["start_time"] != later
 
 
 async def test_a_span_never_moves(pool: Pool) -> None:
-    first = _row(Finality.ENDED, NOW, parent_span_id="a")
-    moved = _row(Finality.ENDED, NOW + timedelta(seconds=1), parent_span_id="b", name="new")
+    first = _row(SpanState.ENDED, NOW, parent_span_id="a")
+    moved = _row(SpanState.ENDED, NOW + timedelta(seconds=1), parent_span_id="b", name="new")
     doc = (await _write(pool, first, moved))["doc"]
     assert (doc["parent_span_id"], doc["name"]) == ("a", "new")
 
 
 async def test_what_is_written_again_is_sent_again(pool: Pool) -> None:
-    await _write(pool, _row(Finality.ENDED, NOW))
+    await _write(pool, _row(SpanState.ENDED, NOW))
     async with pool.acquire() as conn:
         await conn.execute("UPDATE trace_outbox SET state = 'dead', attempts = 9, error = 'x'")
-    stored = await _write(pool, _row(Finality.ENDED, NOW + timedelta(seconds=1)))
+    stored = await _write(pool, _row(SpanState.ENDED, NOW + timedelta(seconds=1)))
     assert (stored["state"], stored["attempts"], stored["error"]) == ("pending", 0, None)
 
 
 @pytest.mark.parametrize("text", ["NUL \x00 here", "lone \ud800 surrogate", "\\u0000", "\\\\\x00"])
 async def test_text_that_postgresql_refuses_does_not_cost_the_row(pool: Pool, text: str) -> None:
-    stored = await _write(pool, _row(Finality.ENDED, NOW, input={"t": text}))
+    stored = await _write(pool, _row(SpanState.ENDED, NOW, input={"t": text}))
     assert "\x00" not in stored["doc"]["input"]["t"]
 
 
 async def test_a_huge_payload_is_cut_and_the_row_stays(pool: Pool) -> None:
-    stored = await _write(pool, _row(Finality.ENDED, NOW, output={"t": "x" * 3_000_000}))
+    stored = await _write(pool, _row(SpanState.ENDED, NOW, output={"t": "x" * 3_000_000}))
     assert "left_out" in stored["doc"]["output"]
     assert stored["doc"]["name"] == "s"
 
@@ -118,7 +129,7 @@ async def test_scores_go_to_the_traces_own_project_and_the_last_value_wins(pool:
 async def test_a_trace_that_nobody_opened_can_be_closed(pool: Pool) -> None:
     trace_id = new_trace_id(NOW)
     async with pool.acquire() as conn:
-        await close_lost(conn, trace_id, "timed_out", NOW, project="p")
+        await close_trace(conn, lost_end(trace_id, "timed_out", NOW, project="p"))
         doc = await conn.fetchval("SELECT payload FROM trace_outbox")
     assert doc["error_info"]["exception_type"] == "WorkflowTimedOut"
     assert doc["metadata"]["status"] == "timed_out"
@@ -129,7 +140,8 @@ async def test_an_earlier_end_does_not_replace_a_later_one(pool: Pool) -> None:
     late = RunEnd(trace_id=context.trace_id, project="p", status="success", ended_at=NOW)
     async with pool.acquire() as conn:
         await close_trace(conn, late, output={"a": 1})
-        await close_lost(conn, context.trace_id, "terminated", NOW - timedelta(seconds=1))
+        earlier = NOW - timedelta(seconds=1)
+        await close_trace(conn, lost_end(context.trace_id, "terminated", earlier, project="p"))
         doc = await conn.fetchval("SELECT payload FROM trace_outbox")
     assert doc["metadata"]["status"] == "success"
     assert doc["metadata"]["kind"] == "x"
@@ -189,7 +201,7 @@ async def test_the_last_score_wins_whatever_the_clocks_of_its_writers_say(
     rating = "user_feedback.rating"
     async with pool.acquire() as conn:
         with monkeypatch.context() as patch:
-            patch.setattr("tracing.outbox.datetime", Ahead)
+            patch.setattr("tracing.traces.datetime", Ahead)
             await put_scores(conn, context.trace_id, "p", [Score(name=rating, value=1)])
         await put_scores(conn, context.trace_id, "p", [Score(name=rating, value=5)])
         stored = await conn.fetchval("SELECT payload FROM trace_outbox WHERE kind = 'score'")

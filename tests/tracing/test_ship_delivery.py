@@ -1,6 +1,9 @@
 """What arrives in Opik: whole runs, late scores, and rows that are older than Opik takes."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,10 @@ from devstack.opik.serving import running
 from tests.tracing.conftest import Runner, dump, trace_of
 from tests.tracing.sample import Step, Story, sample_worker
 from tests.tracing.shipping import QUICK, arrived, counts, make_trace, shipping
-from tracing.closing import RunEnd, close_trace
-from tracing.context import TraceContext
-from tracing.ids import new_trace_id
-from tracing.outbox import Score, open_trace, put_scores
-from tracing.rows import Kind
-from tracing.ship.door import Door, OpikAddress
-from tracing.ship.queue import claim, forget
+from tracing import RunEnd, Score, TraceContext, close_trace, new_trace_id, open_trace, put_scores
+from tracing.outbox import Kind
+from tracing.ship.client import OpikAddress, OpikClient
+from tracing.ship.queue import claim, delete_sent
 from tracing.ship.shipper import Shipper
 
 pytestmark = pytest.mark.stack
@@ -32,12 +32,12 @@ NOW = datetime.now(UTC)
 
 
 async def test_a_real_run_arrives_whole_and_once(
-    runner: Runner, opik_receiver: OpikControl, door: Door
+    runner: Runner, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     story = Story(steps=[Step(name="preprocessing"), Step(name="generation", failing=[1])])
     async with (
         sample_worker(runner.client, runner.pool, runner.queue),
-        shipping(runner.pool, door),
+        shipping(runner.pool, opik_client),
     ):
         handle = await runner.start(story)
         await handle.result()
@@ -79,26 +79,50 @@ async def test_all_that_is_sent_fits_the_clients_own_models(runner: Runner) -> N
                 assert checked.project_name == "tracing-tests"
 
 
+@asynccontextmanager
+async def web_page() -> AsyncIterator[str]:
+    """A server that answers everything with a page, as a proxy or a wrong address does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        page = b"<html>Welcome</html>"
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/html\r\n")
+        writer.write(b"content-length: %d\r\n\r\n%b" % (len(page), page))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api"
+
+
+async def test_a_page_with_status_200_is_no_yes(pool: Pool) -> None:
+    await make_trace(pool, 2)
+    async with web_page() as url, OpikClient(OpikAddress(url)) as client:
+        await Shipper(pool, client, QUICK).drain()
+    assert await counts(pool) == {"pending": 4}
+
+
 async def test_scores_wait_for_their_trace(
-    pool: Pool, opik_receiver: OpikControl, door: Door
+    pool: Pool, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     await opik_receiver.fault(kind="500", path="traces/batch")
     await make_trace(pool, 1)
-    await Shipper(pool, door, QUICK).drain()
+    await Shipper(pool, opik_client, QUICK).drain()
     async with pool.acquire() as conn:
         rows = await claim(conn, "score", rows=10, size=10**6, lease=timedelta(seconds=1))
     assert rows == []
 
 
 async def test_a_score_that_comes_weeks_later_arrives(
-    pool: Pool, opik_receiver: OpikControl, door: Door
+    pool: Pool, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     trace_id = await make_trace(pool, 1)
-    shipper = Shipper(pool, door, QUICK)
+    shipper = Shipper(pool, opik_client, QUICK)
     await shipper.drain()
     async with pool.acquire() as conn:
         await conn.execute("UPDATE trace_outbox SET sent_at = now() - interval '30 days'")
-        assert await forget(conn, older_than=timedelta(days=14)) == 2
+        assert await delete_sent(conn, older_than=timedelta(days=14)) == 2
         await put_scores(
             conn, trace_id, "shipping", [Score(name="user_feedback.rating", value=4.5)]
         )
@@ -107,11 +131,11 @@ async def test_a_score_that_comes_weeks_later_arrives(
 
 
 async def test_a_score_that_is_taken_back_leaves_the_trace(
-    pool: Pool, opik_receiver: OpikControl, door: Door
+    pool: Pool, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     trace_id = await make_trace(pool, 1)
     names = [f"user_feedback.{name}" for name in ("clarity", "motivation", "never_sent")]
-    shipper = Shipper(pool, door, QUICK)
+    shipper = Shipper(pool, opik_client, QUICK)
     async with pool.acquire() as conn:
         await put_scores(conn, trace_id, "shipping", [Score(name=n, value=1) for n in names[:2]])
     await shipper.drain()
@@ -132,12 +156,14 @@ async def test_rows_of_an_open_trace_are_not_forgotten(pool: Pool) -> None:
         await conn.execute(
             "UPDATE trace_outbox SET state = 'sent', sent_at = now() - interval '30 days'"
         )
-        assert await forget(conn, older_than=timedelta(days=14)) == 0
+        assert await delete_sent(conn, older_than=timedelta(days=14)) == 0
 
 
-async def test_a_week_without_opik(pool: Pool, opik_receiver: OpikControl, door: Door) -> None:
+async def test_a_week_without_opik(
+    pool: Pool, opik_receiver: OpikControl, opik_client: OpikClient
+) -> None:
     trace_id = await make_trace(pool, 5, at=datetime.now(UTC) - timedelta(days=7))
-    await Shipper(pool, door, QUICK).drain()
+    await Shipper(pool, opik_client, QUICK).drain()
     await arrived(opik_receiver, trace_id, 5)
 
 
@@ -147,9 +173,9 @@ async def test_a_week_without_an_opik_that_refuses_old_ids(pool: Pool, tmp_path:
     async with (
         running(tmp_path / "opik.db", id_window="24h") as url,
         OpikControl(url) as opik,
-        Door(OpikAddress(opik.api_url)) as door,
+        OpikClient(OpikAddress(opik.api_url)) as opik_client,
     ):
-        shipper = Shipper(pool, door, QUICK)
+        shipper = Shipper(pool, opik_client, QUICK)
         while await shipper.drain():
             continue
         await arrived(opik, new, 5)
@@ -170,11 +196,11 @@ async def test_a_trace_open_for_a_day_is_closed_by_an_update(pool: Pool, tmp_pat
     async with (
         running(tmp_path / "opik.db") as url,
         OpikControl(url) as opik,
-        Door(OpikAddress(opik.api_url)) as door,
+        OpikClient(OpikAddress(opik.api_url)) as opik_client,
         pool.acquire() as conn,
     ):
         await open_trace(conn, context, name="long", started_at=began, input={"a": 1})
-        shipper = Shipper(pool, door, QUICK)
+        shipper = Shipper(pool, opik_client, QUICK)
         await shipper.drain()
         end = RunEnd(trace_id=context.trace_id, project="shipping", status="success", ended_at=NOW)
         await close_trace(conn, end, output={"b": 2})

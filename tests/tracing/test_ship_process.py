@@ -4,13 +4,14 @@ import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 from db.pool import Pool
 from devstack.controls import OpikControl
 from tests.tracing.shipping import QUICK, arrived, become, counts, make_trace
-from tracing.outbox import project_id
-from tracing.ship.door import Door
+from tracing import project_id
+from tracing.ship.client import OpikClient
 from tracing.ship.housekeeping import read_back, register_project
 from tracing.ship.shipper import Shipper
 
@@ -31,7 +32,7 @@ async def _process(runner_url: str, opik_url: str, *words: str) -> asyncio.subpr
 
 
 async def test_killed_in_mid_batch_nothing_is_lost(
-    pool: Pool, postgres_url: str, opik_receiver: OpikControl, door: Door
+    pool: Pool, postgres_url: str, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     await opik_receiver.fault(kind="hang", path="spans/batch")
     trace_id = await make_trace(pool, 30)
@@ -44,7 +45,7 @@ async def test_killed_in_mid_batch_nothing_is_lost(
     async with pool.acquire() as conn:
         # The lease runs out; the test does not wait for it.
         await conn.execute("UPDATE trace_outbox SET next_try_at = now() WHERE state = 'pending'")
-    await Shipper(pool, door, QUICK).drain()
+    await Shipper(pool, opik_client, QUICK).drain()
     await arrived(opik_receiver, trace_id, 30)
 
 
@@ -82,30 +83,30 @@ async def test_the_command_line_says_what_waits_and_sends_again(
 
 
 async def test_the_project_is_registered_once_opik_is_there(
-    pool: Pool, opik_receiver: OpikControl, door: Door
+    pool: Pool, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     await opik_receiver.fault(kind="500", path="projects", count=1)
-    await register_project(pool, door, "a new project")
+    await register_project(pool, opik_client, "a new project")
     async with pool.acquire() as conn:
         assert await project_id(conn, "a new project") is not None
         assert await project_id(conn, "another") is None
 
 
 async def test_scores_that_the_server_lost_are_noticed_too(
-    pool: Pool, opik_receiver: OpikControl, door: Door
+    pool: Pool, opik_receiver: OpikControl, opik_client: OpikClient
 ) -> None:
     since = datetime.now(UTC) - timedelta(minutes=1)
     until = datetime.now(UTC) + timedelta(minutes=1)
     await opik_receiver.fault(kind="lose", path="feedback")
     trace_id = await make_trace(pool, 2)
-    await Shipper(pool, door, QUICK).drain()
+    await Shipper(pool, opik_client, QUICK).drain()
     await opik_receiver.reset()
     async with pool.acquire() as conn:
-        assert await read_back(conn, door, since, until, sample=20) == 4
-    await Shipper(pool, door, QUICK).drain()
+        assert await read_back(conn, opik_client, since, until, sample=20) == 4
+    await Shipper(pool, opik_client, QUICK).drain()
     await arrived(opik_receiver, trace_id, 2)
     async with pool.acquire() as conn:
-        assert await read_back(conn, door, since, until, sample=20) == 0
+        assert await read_back(conn, opik_client, since, until, sample=20) == 0
 
 
 async def test_lives_through_a_lost_postgresql(
@@ -115,13 +116,13 @@ async def test_lives_through_a_lost_postgresql(
     try:
         first = await make_trace(pool, 3)
         await arrived(opik_receiver, first, 3)
-        async with pool.acquire() as conn:
-            ended = await conn.fetchval(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE application_name LIKE 'rein %' AND datname = current_database()"
-                " AND pid <> pg_backend_pid()"
-            )
-        assert ended >= 2  # its pool, and its ear
+        admin = await asyncpg.connect(postgres_url)
+        ended = await admin.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'rein shipper%' OR application_name LIKE 'rein listening%'"
+        )
+        await admin.close()
+        assert ended >= 2  # those of its pool, and the one that listens
         second = await make_trace(pool, 3)
         await arrived(opik_receiver, second, 3)
         async with pool.acquire() as conn, asyncio.timeout(20):

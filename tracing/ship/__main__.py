@@ -12,8 +12,8 @@ import logs
 from db import pool as database
 from settings import Settings, read_settings
 from tracing.outbox import backlog
-from tracing.ship.door import Door, OpikAddress
-from tracing.ship.housekeeping import Care, look_after, register_project
+from tracing.ship.client import OpikAddress, OpikClient
+from tracing.ship.housekeeping import HousekeepingOptions, housekeeping, register_project
 from tracing.ship.queue import Pool, dead_rows, resend
 from tracing.ship.shipper import Shipper
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 async def ship(settings: Settings, pool: Pool) -> None:
-    """Ship until SIGINT or SIGTERM; what is not sent by then stays pending."""
+    """Ship until SIGINT or SIGTERM; rows that are not sent by then stay pending."""
     logs.configure(settings.log_format)
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -31,8 +31,8 @@ async def ship(settings: Settings, pool: Pool) -> None:
         api_key=settings.opik_api_key.get_secret_value() or None,
         workspace=settings.opik_workspace,
     )
-    async with Door(address) as door:
-        shipper = Shipper(pool, door)
+    async with OpikClient(address) as opik:
+        shipper = Shipper(pool, opik)
         work = [
             shipper.run(),
             database.listen(
@@ -41,10 +41,10 @@ async def ship(settings: Settings, pool: Pool) -> None:
                 lambda _: shipper.wake(),
                 lambda _: shipper.wake(),
             ),
-            register_project(pool, door, settings.opik_project),
-            look_after(pool, door, Care()),
+            register_project(pool, opik, settings.opik_project),
+            housekeeping(pool, opik, HousekeepingOptions()),
         ]
-        # One that dies ends the process, and whoever watches it starts it again.
+        # If one of them fails, the process ends, and its supervisor starts it again.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
             log.info("shipper_started", opik=settings.opik_url, project=settings.opik_project)
@@ -55,22 +55,22 @@ async def ship(settings: Settings, pool: Pool) -> None:
 
 
 async def status(pool: Pool) -> int:
-    """Say what waits and what was set aside; 1 when something was."""
+    """Print what waits and what was set aside; returns 1 when something was."""
     async with pool.acquire(timeout=2) as conn:
-        waiting = await backlog(conn)
+        now = await backlog(conn)
         lines = [
-            f"pending      {waiting.pending}",
-            f"oldest       {waiting.oldest_age_s:.0f} s",
-            f"open traces  {waiting.open}",
-            f"set aside    {waiting.dead}",
+            f"pending      {now.pending}",
+            f"oldest       {now.oldest_age_s:.0f} s",
+            f"open traces  {now.open}",
+            f"set aside    {now.dead}",
         ]
         lines += [f"  {row}: {reason}" for row, reason in await dead_rows(conn)]
     sys.stdout.write("\n".join(lines) + "\n")
-    return 1 if waiting.dead else 0
+    return 1 if now.dead else 0
 
 
 async def send_again(pool: Pool, trace_id: UUID | None) -> int:
-    """Make rows pending again."""
+    """Make a trace's rows, or without an id all that were set aside, pending again."""
     async with pool.acquire(timeout=2) as conn:
         again = await resend(conn, trace_id=trace_id)
     sys.stdout.write(f"{again} rows will be sent again\n")
@@ -86,7 +86,9 @@ async def main() -> int:
     todo.add_argument("--dead", action="store_true", help="send again what was set aside")
     asked = parser.parse_args()
     settings = read_settings()
-    async with database.connect(settings.database_url, size=4, name="rein shipper") as pool:
+    async with database.connect(
+        settings.database_url, size=4, role="rein_operations", name="rein shipper"
+    ) as pool:
         if asked.status:
             return await status(pool)
         if asked.resend or asked.dead:

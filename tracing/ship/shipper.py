@@ -1,4 +1,4 @@
-"""Bringing the outbox to Opik: nothing is dropped, nothing waits longer than it must."""
+"""The shipper brings the outbox to Opik: it drops no row, and no row waits longer than it must."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from tracing.rows import Kind
-from tracing.ship.answers import Answer
-from tracing.ship.door import Door, is_old, needs_patch
+from tracing.outbox import Kind
+from tracing.ship.client import READ_ERRORS, Answer, OpikClient, is_old, needs_patch
 from tracing.ship.queue import (
     Claimed,
     Pool,
@@ -30,33 +29,44 @@ ACQUIRE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How much at once and how patiently. Sizes are bytes as PostgreSQL keeps them."""
+class ShipperOptions:
+    """How much is sent at once, and how patiently.
+
+    Attributes:
+        batch_rows: Rows of one claim at most.
+        batch_bytes: Bytes of one request at most, and of one claim, as PostgreSQL stores the rows.
+        lease_s: Time that a claim holds rows; a killed shipper's rows become due after it.
+        initial_backoff_s: Wait after a first failure; it doubles with every further one.
+        max_backoff_s: The longest of these waits. A wait that Opik asks for may be 20 times longer.
+        denied_backoff_s: Wait after an answer that says that our key or address is wrong.
+        max_row_attempts: A row that alone meets 500 this often, while others pass, is set aside.
+        bisect_after: After this many 500s a batch is bisected.
+        small_batch_rows: A batch of at most so many rows is bisected to single rows if any other
+            row was accepted within the lease.
+        poll_s: How often the outbox is read without a notification; rows become due by time too.
+        debounce_s: Wait after a notification, so that a burst of rows goes in one batch.
+    """
 
     batch_rows: int = 500
     batch_bytes: int = 4_000_000
     lease_s: float = 60
-    first_wait_s: float = 1
-    longest_wait_s: float = 30
-    denied_wait_s: float = 30
-    # A row that alone meets 500 this often, while others pass, is set aside.
-    row_tries: int = 10
-    # After this many failures of a batch it is looked at in halves.
-    suspicious_after: int = 3
-    # So few rows are looked at one by one even if none of them is taken, when others were lately.
-    few_rows: int = 16
-    # Rows become due by time too; and what is said in a burst goes in one batch.
-    look_every_s: float = 0.5
-    gather_s: float = 0.25
+    initial_backoff_s: float = 1
+    max_backoff_s: float = 30
+    denied_backoff_s: float = 30
+    max_row_attempts: int = 10
+    bisect_after: int = 3
+    small_batch_rows: int = 16
+    poll_s: float = 0.5
+    debounce_s: float = 0.25
 
 
 class Shipper:
     """One lane to Opik. Any number of them may work on one outbox, in any number of processes."""
 
-    def __init__(self, pool: Pool, door: Door, pace: Pace | None = None) -> None:
+    def __init__(self, pool: Pool, opik: OpikClient, options: ShipperOptions | None = None) -> None:
         self._pool = pool
-        self._door = door
-        self._pace = pace or Pace()
+        self._opik = opik
+        self._options = options or ShipperOptions()
         self._woken = asyncio.Event()
         self._wait_s = 0.0
         self._failures = 0
@@ -66,22 +76,23 @@ class Shipper:
         self._kinds = deque(KINDS)
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Tell the shipper that there is something to send."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Ship until cancelled; what was claimed and not sent becomes due again at once."""
+        """Ship until cancelled; rows that were claimed and not sent become due again at once."""
         try:
             while True:
                 await self._ship_what_is_due()
                 await self._rest()
         finally:
-            with contextlib.suppress(Exception):  # the lease does the same, only later
+            # If this fails, the rows become due when their lease runs out.
+            with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._put_back(self._held, 0, tried=False, reason=None)
 
     async def drain(self) -> int:
-        """Send everything that is due, unless Opik is away; says how many rows were taken up."""
+        """Send everything that is due until Opik fails; returns how many rows were claimed."""
         taken = 0
         while self._wait_s == 0:
             rows = await self._claim()
@@ -97,7 +108,7 @@ class Shipper:
         try:
             await self.drain()
         except Exception as error:
-            # PostgreSQL is away, or a mistake of ours: the lease gives the rows back.
+            # PostgreSQL is away, or this is a bug; either way the lease gives the rows back.
             self._held = []
             self._back_off(None)
             log.exception("shipping_interrupted", error=type(error).__name__, wait_s=self._wait_s)
@@ -108,14 +119,14 @@ class Shipper:
             self._wait_s = 0.0
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.look_every_s):
+            async with asyncio.timeout(self._options.poll_s):
                 await self._woken.wait()
-            await asyncio.sleep(self._pace.gather_s)
+            await asyncio.sleep(self._options.debounce_s)
         self._woken.clear()
 
     async def _claim(self) -> list[Claimed]:
-        """Traces, spans and scores in turn, so that none of them waits for the end of another."""
-        pace = self._pace
+        """Claim traces, spans and scores in turn, so that no kind waits for the end of another."""
+        options = self._options
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
             for _ in KINDS:
                 kind = self._kinds[0]
@@ -123,107 +134,113 @@ class Shipper:
                 rows = await claim(
                     conn,
                     kind,
-                    rows=pace.batch_rows,
-                    size=pace.batch_bytes,
-                    lease=timedelta(seconds=pace.lease_s),
+                    rows=options.batch_rows,
+                    size=options.batch_bytes,
+                    lease=timedelta(seconds=options.lease_s),
                 )
                 if rows:
                     return rows
         return []
 
     async def _deliver(self, rows: Sequence[Claimed]) -> None:
-        lately = self._pace.lease_s if len(rows) <= self._pace.few_rows else 0
-        self._alive_since = time.monotonic() - lately
-        for row in filter(_goes_alone, rows):
-            await self._send([row])
-        fresh = [row for row in rows if not _goes_alone(row)]
-        for batch in _batches(fresh, self._pace.batch_bytes):
+        # An answer that came after this moment proves that the server is alive.
+        is_small = len(rows) <= self._options.small_batch_rows
+        self._alive_since = time.monotonic() - (self._options.lease_s if is_small else 0)
+        for batch in _batches(rows, self._options.batch_bytes):
             await self._send(batch)
 
-    async def _send(self, rows: Sequence[Claimed]) -> None:
+    async def _send(
+        self, rows: Sequence[Claimed], *, suspicious: bool = False, reason: str | None = None
+    ) -> None:
+        """Send rows, unless the lane waits meanwhile; updates and deletes are sent one by one.
+
+        `suspicious`: they are of a batch that was answered with 500, for this reason.
+        """
         if self._wait_s:
-            await self._put_back(rows, self._wait_s, tried=False, reason=None)
+            await self._put_back(rows, self._wait_s, tried=False, reason=reason)
             return
-        await self._settle(rows, await self._request(rows))
+        try:
+            await self._opik.ask_about_ends(rows)
+        except READ_ERRORS as error:
+            await self._retry_later(rows, Answer("unavailable", reason=type(error).__name__))
+            return
+        alone = [row for row in rows if _goes_alone(row)]
+        if len(rows) > 1 and alone:
+            for row in alone:
+                await self._send([row], suspicious=suspicious, reason=reason)
+            rows = [row for row in rows if not _goes_alone(row)]
+            await self._send(rows, suspicious=suspicious, reason=reason)
+        elif rows:
+            await self._settle(rows, await self._opik.send(rows), suspicious)
 
-    async def _request(self, rows: Sequence[Claimed]) -> Answer:
-        # Of several rows none needed it a moment ago.
-        if len(rows) == 1 and rows[0].withdrawn:
-            return await self._door.withdraw(rows[0])
-        if len(rows) == 1 and needs_patch(rows[0]):
-            return await self._door.patch(rows[0])
-        return await self._door.send(rows[0].kind, rows)
-
-    async def _settle(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        match answer.verdict:
+    async def _settle(
+        self, rows: Sequence[Claimed], answer: Answer, suspicious: bool = False
+    ) -> None:
+        suspicious = suspicious or self._is_suspicious(rows)
+        match answer.outcome:
             case "sent":
                 await self._mark_sent(rows)
-            case "late" if any(is_old(row) for row in rows):
-                await self._bring_late(rows, answer)
-            case "refused" | "late" if len(rows) > 1:
-                # Somewhere in it is a row that spoils the rest.
+            case "too_old" if any(is_old(row) for row in rows):
+                await self._send_too_old(rows, answer)
+            case "refused" | "too_old" if len(rows) > 1:
+                # One of the rows makes Opik refuse them all; bisecting finds it.
                 for half in _halves(rows):
                     await self._send(half)
-            case "refused" | "late":
+            case "refused" | "too_old":
                 await self._set_aside(rows[0], answer.reason)
-            case "away" if answer.status == 500 and self._is_suspicious(rows):
-                await self._probe(rows, answer)
+            case "unavailable" if answer.status == 500 and suspicious:
+                await self._bisect(rows, answer)
             case _:
-                await self._come_again(rows, answer)
+                await self._retry_later(rows, answer)
 
     def _is_suspicious(self, rows: Sequence[Claimed]) -> bool:
-        return max(row.attempts for row in rows) >= self._pace.suspicious_after
+        return max(row.attempts for row in rows) >= self._options.bisect_after
 
-    async def _probe(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """A batch that meets 500 again and again: is it the server, or some rows in it?
+    async def _bisect(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        """Find out whether the server fails, or whether single rows make it answer 500.
 
-        It goes down to one row; if even that is refused and nothing else was taken, it is the
-        server, and the rest is left alone.
+        The batch is halved down to one row. If that is refused too and no other row was accepted,
+        the server is what fails, and the rest of the batch is put back.
         """
         if len(rows) == 1:
-            await self._alone(rows[0], answer)
+            await self._retry_single(rows[0], answer)
             return
         for half in _halves(rows):
-            if self._wait_s:
-                await self._put_back(half, self._wait_s, tried=False, reason=answer.reason)
-                continue
-            each = await self._request(half)
-            if each.status == 500:
-                await self._probe(half, each)
-            else:
-                await self._settle(half, each)
+            await self._send(half, suspicious=True, reason=answer.reason)
 
-    async def _alone(self, row: Claimed, answer: Answer) -> None:
-        """A row that meets 500 by itself."""
+    async def _retry_single(self, row: Claimed, answer: Answer) -> None:
+        """Put a row back that met 500 by itself, or set it aside after its last attempt."""
         if self._last_success < self._alive_since:
-            await self._come_again([row], answer)
-        elif row.attempts + 1 >= self._pace.row_tries:
+            await self._retry_later([row], answer)
+        elif row.attempts + 1 >= self._options.max_row_attempts:
             await self._set_aside(row, answer.reason)
         else:
-            wait_s = min(2.0**row.attempts, self._pace.longest_wait_s)
+            wait_s = min(2.0**row.attempts, self._options.max_backoff_s)
             await self._put_back([row], wait_s, tried=True, reason=answer.reason)
 
-    async def _come_again(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """The whole lane waits: as long as told, or longer each time."""
-        if answer.verdict == "denied":
-            self._wait_s = self._pace.denied_wait_s
+    async def _retry_later(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        """Put rows back and let the whole lane wait: as long as Opik asks, or longer each time."""
+        if answer.outcome == "denied":
+            self._wait_s = self._options.denied_backoff_s
             log.error("opik_denies", status=answer.status, reason=answer.reason, cure=_CURE)
         else:
             self._back_off(answer.wait_s)
             log.warning(
-                "opik_away", status=answer.status, reason=answer.reason, wait_s=self._wait_s
+                "opik_unavailable", status=answer.status, reason=answer.reason, wait_s=self._wait_s
             )
-        # What is suspicious already is judged alone; a server that is down makes nobody guilty.
+        # Attempts do not count while the server itself is failing; the suspicious rows of a server
+        # that is well are counted one by one.
         tried = answer.status == 500 and not self._is_suspicious(rows)
         await self._put_back(rows, self._wait_s, tried=tried, reason=answer.reason)
 
-    def _back_off(self, told_s: float | None) -> None:
+    def _back_off(self, asked_s: float | None) -> None:
+        options = self._options
         self._failures += 1
-        doubled = self._pace.first_wait_s * 2.0 ** min(self._failures - 1, 10)
-        waits = doubled if told_s is None else told_s
-        self._wait_s = max(
-            0.05, min(waits, self._pace.longest_wait_s * (1 if told_s is None else 20))
-        )
+        if asked_s is None:
+            doubled = options.initial_backoff_s * 2.0 ** min(self._failures - 1, 10)
+            self._wait_s = max(0.05, min(doubled, options.max_backoff_s))
+        else:
+            self._wait_s = max(0.05, min(asked_s, 20 * options.max_backoff_s))
 
     async def _mark_sent(self, rows: Sequence[Claimed]) -> None:
         self._failures = 0
@@ -243,32 +260,36 @@ class Shipper:
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
             await set_aside(conn, row, reason)
 
-    async def _bring_late(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """Rows of which Opik was away for too long to take some under their own id."""
+    async def _send_too_old(self, rows: Sequence[Claimed], answer: Answer) -> None:
+        """Send rows that waited so long that Opik creates none under their own ids.
+
+        A trace is created by an update, which takes ids of any age; a span gets a new id.
+        """
         refused = [row for row in rows if is_old(row)]
         young = [row for row in rows if not is_old(row)]
-        # They may refer to what is about to get another id.
+        # The young rows may refer to spans that are about to get new ids, so they wait for these.
         await self._put_back(young, 0, tried=False, reason=None)
         missing = []
         for row in refused:
-            if row.kind == "trace" or (row.doubtful and not await self._lacks(row)):
-                await self._settle([row], await self._door.patch(row))
+            takes_update = row.kind == "trace"
+            if row.maybe_lost and not takes_update:
+                lost = await self._opik.is_missing("span", str(row.wire_id), ended=False)
+                takes_update = not lost
+            if takes_update:
+                await self._settle([row], await self._opik.patch(row))
             else:
                 missing.append(row)
         if missing:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
                 renewed = await renew_span_ids(conn, missing, datetime.now(UTC))
-            log.warning("late_spans_renewed", spans=renewed, reason=answer.reason)
-
-    async def _lacks(self, row: Claimed) -> bool:
-        return await self._door.lacks(row.kind, str(row.wire_id), ended=False)
+            log.warning("span_ids_renewed", spans=renewed, reason=answer.reason)
 
 
 _CURE = "check OPIK_URL_OVERRIDE, OPIK_API_KEY and OPIK_WORKSPACE; nothing is lost meanwhile"
 
 
 def _goes_alone(row: Claimed) -> bool:
-    return row.withdrawn or needs_patch(row)
+    return row.deleted or needs_patch(row)
 
 
 def _halves(rows: Sequence[Claimed]) -> tuple[Sequence[Claimed], Sequence[Claimed]]:

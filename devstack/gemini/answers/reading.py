@@ -1,262 +1,209 @@
-"""Reading a goal out of a person's words, or out of the sentence that the preprocess stage made."""
+"""What a request says, as far as rules can read it: the goal, its number, its date, its limits."""
 
+import html
+import json
 import re
-from dataclasses import replace
 from datetime import date
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from devstack.gemini.answers.dates import NUMBERS, find_deadline
-from devstack.gemini.answers.goal import Goal
-from devstack.gemini.answers.topic import Topic
-from devstack.gemini.answers.topics import PROJECT, TOPICS, VAGUE
-from devstack.gemini.text import Request
+import yaml
 
-DEFAULT_WEEKS, MAX_WEEKS = 12, 26
+from devstack.gemini.answers.amounts import find_amount
+from devstack.gemini.answers.dates import find_deadline
 
+DEFAULT_WEEKS, MOST_WEEKS, DEFAULT_HOURS = 12, 104, 3.0
+TOPICS = ("run", "read", "language", "save", "project")  # the first whose pattern is found
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# What "in 5 weeks" counts from when the request names no day.
+SOME_DAY = date(2026, 1, 1)
+
+_PART = re.compile(r"<([a-z][\w-]*)(?:\s[^<>]*)?>((?:(?!<\1[\s>]).)*?)</\1\s*>", re.S | re.I)
+_ABOUT_THE_REQUEST = {"today", "locale", "weeks", "context", "revision", "problem", "schema"}
 _LEAD_IN = re.compile(
-    r"^(?:(?:hi|hello|hey|please|so|well|ok|okay)[\s,!.]+)*"
-    r"(?:(?:my|the|a)\s+(?:\w+\s+)?(?:goal|resolution|dream|plan|aim|wish)\s*(?:this\s+year\s+)?"
-    r"(?:is\s+to|is|:|was\s+to)\s*"
-    r"|goal\s*:\s*|this\s+year,?\s+i(?:['’]ll|\s+will)\s+"
-    r"|i(?:['’]d|\s+would)\s+(?:really\s+)?(?:like|love|want)\s+to\s+(?:be\s+able\s+to\s+)?"
-    r"|i(?:['’]m|\s+am)\s+(?:trying|planning|going|hoping|aiming|looking)\s+to\s+"
-    r"|i\s+(?:really\s+|finally\s+|just\s+)*(?:want|need|wish|hope|plan|intend|have|would\s+like|aim|am\s+determined)"
-    r"\s+to\s+(?:be\s+able\s+to\s+|finally\s+)?"
-    r"|i\s+(?:want|need)\s+|i(?:['’]ll|\s+will)\s+|we\s+want\s+to\s+"
-    r"|(?:can|could|would)\s+you\s+(?:please\s+)?help\s+me\s+(?:to\s+)?|help\s+me\s+(?:to\s+)?"
-    r"|how\s+(?:can|do|could|should)\s+i\s+|to\s+(?=\w))",
+    r"^(?:(?:my|the)\b[\w\s]{0,40}?\b(?:goal|resolution|dream|plan|aim|wish)\b[\w\s]{0,12}?(?:\bis\b|:)"
+    r"\s*(?:to\s+)?|(?:(?:this\s+year,?\s+)?I\b|.{0,100}?\b(?:and|but|so)\b)['’\w\s]{0,14}?\b(?:want|like"
+    r"|love|hope|plan|planning|going|aim|trying|need|wish|intend)\s+to\s+(?:be\s+able\s+to\s+)?"
+    r"|I\s+(?:want|need|will)\s+|I['’]ll\s+|(?:please\s+)?help\s+me\s+(?:to\s+)?"
+    r"|how\s+(?:can|do|could|should)\s+I\s+|(?:to|goal\s*:)\s+)",
     re.I,
 )
-_PRONOUNS = (
-    (r"\bI['’]m\b|\bI\s+am\b", "you are"), (r"\bI['’]ve\b", "you have"), (r"\bI['’]ll\b", "you will"),
-    (r"\bI['’]d\b", "you would"), (r"\bI\b", "you"), (r"\bmyself\b", "yourself"),
-    (r"\bmy\b", "your"), (r"\bmine\b", "yours"), (r"\bme\b", "you"),
-)  # fmt: skip
-_VAGUE = re.compile(
-    r"\b(?:better|things?|stuff|improve|life|happ(?:y|ier)|success(?:ful)?|more|best\s+(?:self|version)|"
-    r"chang(?:e|es)|somehow|something|good|great|productive|myself|yourself|grow|everything)\b",
-    re.I,
-)
-_FILLER = re.compile(
-    r"\b(?:a|an|the|to|at|in|on|of|my|your|i|you|be|become|get|do|make|have|and|with|for|it|really|"
-    r"very|just|am|is|are|want|some|this|that|person|lot)\b",
-    re.I,
-)
-_NUMBER_WORDS = "|".join(sorted(NUMBERS, key=len, reverse=True))
 _HOURS = re.compile(
-    r"(?:[,;.]\s*(?:and\s+)?|\b(?:with|in|for|at|and)\s+)(?:I\s+have\s+|with\s+|in\s+|for\s+|at\s+)?"
-    r"(?:about\s+)?(\d+(?:\.\d+)?)\s*(?:hours?|hrs?|h)\s+(?:a|per|each|every)\s+week\b",
+    r"(?:[,;]?\s*\b(?:with|in|for|at|and|I\s+have|about)\s+)*"
+    r"\b(\d+(?:\.\d+)?)\s*(?:hours?|hrs?|h)\s*(?:a|per|each|every|/)\s*week\b"
+    r"|hours_per_week\W+(\d+(?:\.\d+)?)",
     re.I,
 )
-_TAIL = re.compile(r"[\s,;:–-]+(?:by|before|until|in|within|and|with|for|on)?\s*$", re.I)
+# Which days are left out is a limit, not a part of the goal's title.
+_LIMIT = re.compile(r"[\s,;]*\b(?:no|not|never|only|but)\b[^,.;]*?(?:day|weekend)s?\b", re.I)
+_NO_TIME = re.compile(
+    r"\b(?:no|not|never|can['’]?t|cannot|busy|except|without|rest|off)\b([^.\n]{0,80})", re.I
+)
+_LASTS = re.compile(r"\b(?:for|over|during)\b[\w\s]*\b(?:day|week|month|year)s?\b", re.I)
+_VAGUE = re.compile(
+    r"\b(?:better|things?|stuff|improve|life|happ(?:y|ier)|success(?:ful)?|more|less|changes?"
+    r"|somehow|something|good|great|productive|health(?:y|ier)|grow|everything|motivated)\b",
+    re.I,
+)
+# Words that few other languages have.
+_ENGLISH = re.compile(
+    r"\b(?:the|to|my|by|of|and|for|with|at|is|want|more|learn|read|run|save|write|get|stop|every|how|do"
+    r"|(?:day|week|month|year)s?|make|build|become|start|finish|lose|find|go|new|own|your|me|not|up)\b",
+    re.I,
+)
 
 
-def number(text: str) -> float:
-    """'5,000' → 5000, '2.5' → 2.5, '10k' → 10000, 'ten' → 10."""
-    text = text.lower().strip()
-    if text in NUMBERS:
-        return float(NUMBERS[text])
-    thousands = text.endswith("k")
-    text = re.sub(r"[\s,'’](?=\d{3}\b)", "", text.rstrip("k")).replace(",", ".")
-    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+", text):
-        text = text.replace(".", "")
-    return float(re.sub(r"[^\d.]", "", text) or 0) * (1000 if thousands else 1)
+def parts_of(text: str) -> dict[str, str]:
+    """The delimited parts by lower-case name; the first of each name counts."""
+    found: dict[str, str] = {}
+    for match in _PART.finditer(text):
+        found.setdefault(match[1].lower().replace("-", "_"), html.unescape(match[2]).strip())
+    return found
 
 
-def you(text: str) -> str:
-    """The person's words turned round: my → your."""
-    for pattern, word in _PRONOUNS:
-        text = re.sub(pattern, word, text, flags=re.I if pattern[2:4] != "I\\" else 0)
-    return re.sub(r"\byou (?:am|was)\b", "you are", text)
+def read_json(text: str) -> dict[str, Any]:
+    """The first JSON object in the text, or an empty one."""
+    start = text.find("{")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text[start:] if start >= 0 else "")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-def _main_sentence(text: str) -> str:
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n+", text.strip()) if s.strip()]
-    known = (s for topic in TOPICS for s in sentences if topic.found_in(s))
-    return next(known, sentences[0] if sentences else text)
+def _read_date(text: str) -> date | None:
+    match = re.search(r"\b\d{4}-\d{2}-\d{2}\b", text)
+    try:
+        return date.fromisoformat(match[0]) if match else None
+    except ValueError:
+        return None
 
 
-def _phrase(text: str, said: str) -> str:
-    sentence = _HOURS.sub(" ", text)
-    sentence = sentence.replace(said, " ") if said else sentence
-    sentence = _LEAD_IN.sub("", sentence.strip())
-    sentence = re.sub(r"\s+", " ", sentence).strip(" .!?;,–-")
-    for _ in range(2):
-        sentence = _TAIL.sub("", sentence)
-    sentence = you(sentence).replace(": ", ", ") or "reach your goal"
-    if len(sentence) > 110:
-        sentence = sentence[:110].rsplit(" ", 1)[0].rstrip(" ,;")
-    keep = sentence[:2].isupper() or sentence[:1].isdigit()
-    return sentence if keep else sentence[:1].lower() + sentence[1:]
+@cache
+def load(name: str) -> dict[str, Any]:
+    """A file of texts, with one key for each of the names that share one ("a|b")."""
+    text = (Path(__file__).parent / "texts" / f"{name}.yaml").read_text(encoding="utf-8")
+    return {key: value for keys, value in yaml.safe_load(text).items() for key in keys.split("|")}
 
 
-def _topic(text: str) -> Topic:
-    known = next((topic for topic in TOPICS if topic.found_in(text)), None)
-    if known is not None:
-        return known
-    if any(ord(char) > 0x24F for char in text):
-        return PROJECT  # another script: it is taken as said
-    # How the preprocess stage dates a goal that named no day says nothing about its subject.
-    text = re.sub(r"within the next \d+ weeks", " ", text, flags=re.I)
-    content = _FILLER.sub(" ", _VAGUE.sub(" ", text))
-    bare = not re.search(r"\d", text) and len(re.findall(r"\w{3,}", content)) < 2
-    return VAGUE if bare and (_VAGUE.search(text) or len(text.split()) < 3) else PROJECT
+def _fits(patterns: list[str], text: str) -> bool:
+    return any(re.search(pattern, text, re.I | re.S) for pattern in patterns)
 
 
-def _amount(topic: Topic, text: str) -> tuple[float, bool, float | None]:
-    """(target, was it given, the start when it was given too)."""
-    if not topic.amount:
-        return topic.target, False, None
-    pattern = topic.amount.replace("NUM", rf"(\d[\d.,]*\s?k?\b|\d[\d.,]*|\b(?:{_NUMBER_WORDS})\b)")
-    match = re.search(pattern, text, re.I)
-    groups = [group for group in match.groups() if group] if match else []
-    if not groups:
-        return topic.target, False, None
-    change = re.search(r"from\s+(\d[\d.,]*)\s*\D{0,14}?\s+(?:down\s+)?to\s+(\d[\d.,]*)", text, re.I)
-    if change and topic.key != "weight":
-        return number(change[2]), True, number(change[1])
-    if change:
-        return abs(number(change[1]) - number(change[2])), True, None
-    value = number(groups[0])
-    return (value, True, None) if value > 0 else (topic.target, False, None)
+def judge(text: str) -> tuple[str, str]:
+    """("goal", ""), or the verdict on a text that is not coached and a sentence for the person."""
+    for verdict, entries in load("verdicts").items():
+        for entry in entries:
+            if _fits(entry["patterns"], text):
+                return verdict, entry["reason"]
+    return "goal", ""
 
 
-_CURRENCY = {"eur": "€", "dol": "$", "usd": "$", "pou": "£", "gbp": "£"}
+def _sentence(text: str) -> str:
+    """The sentence that says what is wanted."""
+    parts = re.split(r"(?<=\w\w[.!?])\s+|\n+", text)
+    found = [s for part in parts if (s := re.sub(r"^\s*(?:\d+[.)]|[-*•])\s+", "", part).strip())]
+    return next((s for s in found if _LEAD_IN.match(s)), found[0] if found else "")
 
 
-def _unit(topic: Topic, text: str) -> Topic:
-    """The person's own unit or currency instead of ours."""
-    if topic.unit in "€$£":
-        named = r"[€$£]|\b(?:euros?|dollars?|pounds?|eur|usd|gbp)\b"
-        sign = re.search(named, text, re.I)
-        return replace(topic, unit=_CURRENCY.get(sign[0][:3].lower(), sign[0])) if sign else topic
-    for pattern, (unit, target, step) in topic.units.items():
-        if re.search(rf"\b(?:{pattern})s?\b", text, re.I):
-            return replace(topic, unit=unit, target=target, step=step)
-    return topic
+def _phrase(sentence: str, date_said: str) -> str:
+    """What is wanted, without the date, the hours and the words that lead to it."""
+    text = _HOURS.sub(" ", sentence.replace(date_said, " ") if date_said else sentence)
+    text = _LIMIT.sub("", re.sub(r"\s+", " ", _LEAD_IN.sub("", text.strip())))
+    text = re.sub(r"(?:\s*,)+", ",", text).replace(": ", ", ").strip(" .!?;,:–-")
+    text = re.sub(r"[\s,;–-]+(?:by|in|and|with|for|on|at)$", "", text)
+    if len(text) > 110:
+        text = text[:110].rsplit(" ", 1)[0].rstrip(" ,;")
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
-class Key(NamedTuple):
-    """What an analysis depends on. `clarified`: the text is the preprocess stage's own sentence."""
-
-    text: str
-    today: date | None
-    hours: float | None
-    weeks: int | None
-    due: date | None
-    experience: str
-    constraints: str
-    clarified: bool
-    assumed: str
+def _is_foreign(text: str) -> bool:
+    """Whether the text is in another script, or long enough and without one English word."""
+    long = len(re.findall(r"[^\W\d_]{2,}", text)) > 3
+    return bool(re.search(r"[^\W\d_\u0000-\u024f]", text)) or (long and not _ENGLISH.search(text))
 
 
-_NAMED = ((r"half[\s-]?marathon", 21.0), (r"\bmarathon", 42.0))
+def _closed(text: str) -> set[int]:
+    """The weekdays (Monday is 0) that "no time on Tuesdays" or "only weekends" leave out."""
+    if re.search(r"\b(?:only|just)\s+(?:\w+\s+){0,2}weekends?|weekends?\s+only", text, re.I):
+        return set(range(5))
+    shut = " ".join(match[1] for match in _NO_TIME.finditer(text)).lower()
+    named = {
+        day for day, name in enumerate(DAYS) if re.search(rf"\b{name}(?:[a-z]*day)?s?\b", shut)
+    }
+    named |= {5, 6} if "weekend" in shut else set()
+    return named if len(named) < 7 else set()
 
 
-def _subject(key: Key) -> str:
-    """The sentence that says what is wanted; of a clarified one without the outcome after its colon."""
-    if key.clarified:
-        return re.split(r":\s", key.text, maxsplit=1)[0]
-    return _main_sentence(key.text)
+class Reading:
+    """A prompt's user part, read.
 
+    Of `span` weeks until the deadline the plan has `weeks`. `date_said` is the phrase that was read
+    as a date; `gone` says that it is past, `undated` that there is none. What `lasts` is done until
+    the deadline, not by it. The hours a week may be `guessed`. A `vague` goal gets a vague
+    resolution, until it is `revised`.
+    """
 
-def _wanted(topic: Topic, subject: str, key: Key) -> tuple[float, bool, float | None]:
-    """(target, was it given, start) from the subject, else from the rest of the text."""
-    amount, given, start = _amount(topic, subject)
-    if not given:
-        amount, given, start = _amount(topic, key.text)
-    if topic.key == "run" and not re.search(r"\d\s*(?:k|km|mi)", subject, re.I):
-        named = next((km for pattern, km in _NAMED if re.search(pattern, subject, re.I)), None)
-        amount, given = (named, True) if named else (amount, given)
-    if start is None and topic.curve == "grow" and topic.amount:
-        can = _amount(topic, key.experience)
-        start = can[0] if can[1] and can[0] < amount else None
-    return amount, given, start
-
-
-def _modest(topic: Topic, span: int) -> float:
-    """Our own target where the person named none, for as many weeks as there are."""
-    if topic.key == "project":
-        return float(min(20, max(4, span // 2)))
-    if topic.curve == "sum":
-        return max(1.0, topic.step, round(topic.target * min(2.0, span / DEFAULT_WEEKS)))
-    if topic.unit == "days":
-        return min(topic.target, span * 5.0)
-    start = topic.target * topic.begin
-    return start + (topic.target - start) * min(1.0, span / 8)
-
-
-@lru_cache(maxsize=512)
-def analyse(key: Key) -> Goal:
-    """Everything that the writers need, from the person's text and what they added to it."""
-    subject, today = _subject(key), key.today
-    found = find_deadline(subject, today) or (
-        None if key.clarified else find_deadline(key.text, today)
-    )
-    topic = _topic(subject)
-    if topic in (VAGUE, PROJECT) and not key.clarified:
-        topic = _topic(key.text)
-    topic = _unit(topic, key.text)
-    deadline = key.due or (found.day if found and not key.clarified else None)
-    if deadline is not None and today is not None and deadline <= today:
-        deadline = None
-    said_hours = _HOURS.search(key.text)
-    hours = key.hours or (float(said_hours[1]) if said_hours else None)
-    span = key.weeks or DEFAULT_WEEKS
-    if deadline and today:
-        span = max(1, ((deadline - today).days + 1) // 7)
-    weeks = max(1, key.weeks or min(MAX_WEEKS, span))
-    span = max(span, weeks)
-    amount, given, start = _wanted(topic, subject, key)
-    amount = amount if given else _modest(topic, span)
-    goal = Goal(
-        phrase=_phrase(subject, found.said if found and found.said in subject else ""),
-        topic=topic,
-        noun=_noun(topic, key.text),
-        amount=amount,
-        given=given,
-        start=start if start is not None else amount * topic.begin * (topic.curve == "grow"),
-        deadline=deadline,
-        said=found.said.strip(" ,") if found else "",
-        today=today,
-        weeks=weeks,
-        span=span,
-        hours=hours or topic.hours + (2 if topic.key == "run" and amount > 12 else 0),
-        hours_given=hours is not None,
-        hours_said=bool(said_hours),
-        sharp=0,
-        experience=key.experience,
-        constraints=key.constraints,
-    )
-    if goal.seasoned and start is None:
-        goal = replace(goal, start=max(goal.start, amount * 0.25), memo={})
-    given = given and goal.say(topic.assumes) not in key.assumed
-    numbered = re.search(r"\d|\b[ABC][12]\b", goal.phrase)
-    measured = given or bool(numbered)
-    sharp = 0 if topic is VAGUE else 2 if measured and deadline else 1
-    return replace(goal, given=given, sharp=sharp, memo={})
-
-
-def _noun(topic: Topic, text: str) -> str:
-    match = re.search(topic.noun_pattern, text, re.I) if topic.noun_pattern else None
-    if match is None:
-        return topic.noun
-    return you(next((group for group in match.groups() if group), match[0]))[:60]
-
-
-def read_goal(request: Request) -> Goal:
-    """The goal of a request. Its `sharp` is the same before and after it was clarified."""
-    return analyse(
-        Key(
-            request.goal,
-            request.today,
-            request.hours,
-            request.weeks,
-            request.deadline,
-            request.experience,
-            request.constraints,
-            bool(request.clarified),
-            str(request.clarified.get("assumptions") or ""),
+    def __init__(self, user: str) -> None:
+        self.parts = parts = parts_of(user)
+        self.data = {name: text for name, text in parts.items() if name not in _ABOUT_THE_REQUEST}
+        self.clarified = read_json(parts.get("clarified_goal", ""))
+        whole = str(self.clarified.get("clarified_goal") or "")
+        text = whole.split(": ")[0] or str(
+            read_json(parts.get("resolution", "")).get("title") or ""
         )
-    )
+        text = text or parts.get("goal") or "\n".join(self.data.values()) or ("" if parts else user)
+        said = [parts[name] for name in ("message", "question", "comments") if parts.get(name)]
+        self.said = re.sub(r"\s+", " ", said[0] if said else text)[:160]
+        # What people say in comments is reported, not judged.
+        asked = said[0] if said else text
+        self.verdict, self.reason = ("goal", "") if "comments" in parts else judge(asked.strip())
+        self.revised = bool(parts.get("revision") or parts.get("resolution"))
+        self.lines = len([line for line in text.splitlines() if line.strip()])
+        self.foreign = _is_foreign(text)
+        self.other_locale = not self.foreign and parts.get("locale", "en")[:2].lower() != "en"
+        self._read_goal(text)
+        self._read_limits(whole or text)
+
+    def _read_goal(self, text: str) -> None:
+        self.today = _read_date(self.parts.get("today", ""))
+        sentence, start = _sentence(text), self.today or SOME_DAY
+        found = find_deadline(sentence, start)
+        removed = found[1] if found and not _LASTS.search(found[1]) else ""
+        self.goal = _phrase(sentence, removed) or "reach the goal"
+        found = found or find_deadline(text, start)
+        self.date_said = found[1].strip(" ,") if found else ""
+        self.lasts = bool(_LASTS.search(self.goal))
+        due = _read_date(re.sub(r"^.*?deadline|$", "", self.parts.get("context", ""), flags=re.S))
+        if due is None and self.clarified:
+            due = _read_date(str(self.clarified.get("deadline")))
+        elif due is None and found and (self.today or re.search(r"\d{4}", found[1])):
+            due = found[0]
+        self.gone = bool(due and self.today and due <= self.today)
+        self.undated, self.deadline = due is None, None if self.gone else due
+        topics = [load(name) for name in TOPICS]
+        self.topic = next(topic for topic in topics if _fits(topic["patterns"], self.goal))
+        amount = find_amount(self.goal, kilometres="kilometres" in self.topic)
+        self.amount = None if self.foreign else amount
+        self.uncounted = self.amount is None
+        heard = amount or self.deadline or self.foreign or self.topic is not topics[-1]
+        self.vague = not heard and bool(_VAGUE.search(self.goal))
+
+    def _read_limits(self, text: str) -> None:
+        ahead = (self.deadline - self.today).days + 1 if self.deadline and self.today else 0
+        span = max(1, ahead // 7) if ahead else DEFAULT_WEEKS
+        asked = re.search(r"\d+", self.parts.get("weeks", ""))
+        self.weeks = max(1, min(MOST_WEEKS, int(asked[0]) if asked else span))
+        self.span = max(span, self.weeks) if ahead else self.weeks
+        context = self.parts.get("context", "")
+        own, shut = _HOURS.search(text), sorted(_closed(text))
+        hours = _HOURS.search(context) or own
+        self.guessed = hours is None
+        self.hours = float(hours[1] or hours[2]) if hours else DEFAULT_HOURS
+        self.closed = _closed(context).union(shut)
+        # The later stages hear only the clarified goal, so that has to hold the limits.
+        self.limits = f" {own[1]} hours a week." if own else ""
+        self.limits += (
+            f" No time on {' and '.join(DAYS[day].title() for day in shut)}." if shut else ""
+        )

@@ -1,0 +1,87 @@
+"""Answers that show a run: as it is now, or after the wait that the caller asked for."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+from fastapi import Response
+
+from api.accepting import Accepted, unknown_run
+from api.deps import Services
+from api.models import GoalRun, Run
+from db.pool import Connection
+from db.results import select_goal, select_run
+from domain.callers import Caller
+from domain.errors import Unavailable
+from domain.runs import FINAL_STATUSES
+
+R = TypeVar("R", bound=Run | GoalRun)
+Show = Callable[[Connection, Services, Caller, UUID], Awaitable[R]]
+
+
+async def show_run(conn: Connection, services: Services, caller: Caller, trace_id: UUID) -> Run:
+    """A run of any kind with its links. Raises NotFound."""
+    report = await select_run(conn, caller.tenant, trace_id)
+    if report is None:
+        raise unknown_run(trace_id)
+    page = await services.pages.find(conn, trace_id)
+    links = services.addresses.links(report.kind, trace_id, trace=page)
+    return Run(**dict(report), notice=services.config.notice or None, links=links)
+
+
+async def show_goal(
+    conn: Connection, services: Services, caller: Caller, trace_id: UUID
+) -> GoalRun:
+    """A goal's run with its links. Raises NotFound."""
+    report = await select_goal(conn, caller.tenant, trace_id)
+    if report is None:
+        raise unknown_run(trace_id)
+    page = await services.pages.find(conn, trace_id)
+    links = services.addresses.links(report.kind, trace_id, trace=page)
+    return GoalRun(**dict(report), notice=services.config.notice or None, links=links)
+
+
+async def answer_run(
+    services: Services, caller: Caller, accepted: Accepted, response: Response, wait_s: int | None
+) -> Run:
+    """The accepted run in the form that every kind has."""
+    return await _answer(show_run, services, caller, accepted, response, wait_s)
+
+
+async def answer_goal(
+    services: Services, caller: Caller, accepted: Accepted, response: Response, wait_s: int | None
+) -> GoalRun:
+    """The accepted run with what came of the goal."""
+    return await _answer(show_goal, services, caller, accepted, response, wait_s)
+
+
+async def _answer(
+    show: Show[R],
+    services: Services,
+    caller: Caller,
+    accepted: Accepted,
+    response: Response,
+    wait_s: int | None,
+) -> R:
+    """The run as it is now, or as it is after the wait; 200 when it has its result, else 202."""
+    location = services.addresses.result(accepted.kind, accepted.trace_id)
+    response.headers["Location"] = location
+    response.headers.update(accepted.headers or {})
+    if accepted.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    if wait_s is not None:
+        await services.watchers.finished(caller.tenant, accepted.trace_id, wait_s)
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
+    try:
+        async with services.transaction(caller) as conn:
+            run = await show(conn, services, caller, accepted.trace_id)
+    except Unavailable as error:
+        # Without this a caller that has no key would send it again, and have two runs.
+        raise Unavailable(
+            f"the run is accepted, but cannot be shown: {error.detail}",
+            cure=f"do not send it again: read {location}",
+            retry_after=error.retry_after,
+            trace_id=accepted.trace_id,
+        ) from error
+    response.status_code = 200 if run.status in FINAL_STATUSES else 202
+    return run

@@ -1,0 +1,136 @@
+"""Whether the API is alive and ready, and how it is doing: for orchestrators and Prometheus.
+
+Callers see `/livez` alone. The rest stands on a port of its own, which nobody publishes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+from starlette.datastructures import State
+from temporalio.service import RPCError
+
+from api import problems
+from api.deps import AppServices, Services
+from db.pool import acquire
+from db.prompts import select_current_prompts
+from db.runs import count_recent_runs
+from domain.errors import Unavailable
+from tracing import backlog
+
+CHECK_TIMEOUT_S = 2
+
+# The stages of each kind of run that need a prompt.
+Kinds = Mapping[str, Sequence[str]]
+T = TypeVar("T")
+
+router = APIRouter(tags=["operations"])
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """Everything that a new run needs is there, for at least one kind of run."""
+
+    status: Literal["ready"] = "ready"
+    postgresql: str
+    temporal: str
+    kinds: dict[str, str] = Field(description="The prompts of each kind of run, or what it lacks")
+
+
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez")
+async def live() -> Alive:
+    """The process answers. Says nothing of what it needs."""
+    return Alive()
+
+
+def create_operations(state: State, kinds: Kinds) -> FastAPI:
+    """The application for operators; `state` is that of the API and holds its services."""
+    app = FastAPI(openapi_url=None)
+    app.state = state
+    problems.install(app)
+    app.include_router(router)
+
+    @app.head("/readyz")
+    @app.get("/readyz")
+    async def ready(services: AppServices) -> Ready:
+        return await _check(services, kinds)
+
+    @app.head("/metrics")
+    @app.get("/metrics")
+    async def metrics(services: AppServices) -> Response:
+        await _read_gauges(services)
+        return Response(generate_latest(services.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def _check(services: Services, kinds: Kinds) -> Ready:
+    """PostgreSQL and Temporal answer and prompts are registered; 503 names all that is away."""
+    postgresql, temporal = await asyncio.gather(
+        _in_time("PostgreSQL", _ask_postgresql(services, kinds)),
+        _in_time("Temporal", _ask_temporal(services)),
+    )
+    if isinstance(postgresql, Unavailable) or isinstance(temporal, Unavailable):
+        away = [found for found in (postgresql, temporal) if isinstance(found, Unavailable)]
+        raise Unavailable(
+            "; ".join(error.detail for error in away),
+            cure="start what is away; the API goes on by itself when it is back",
+            retry_after=2,
+        )
+    return Ready(postgresql="answers", temporal=temporal, kinds=postgresql)
+
+
+async def _in_time(name: str, check: Awaitable[T]) -> T | Unavailable:
+    """What a check returns, or why it has failed: several checks are reported together."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S + 1):
+            return await check
+    except Unavailable as error:
+        return error
+    except TimeoutError:
+        return Unavailable(f"{name} did not answer in time")
+
+
+async def _ask_postgresql(services: Services, kinds: Kinds) -> dict[str, str]:
+    async with acquire(services.pools.operations) as conn:
+        prompts = await select_current_prompts(conn)
+    missing = {
+        kind: [stage for stage in stages if stage not in prompts] for kind, stages in kinds.items()
+    }
+    if all(missing.values()):
+        unknown = dict.fromkeys(stage for stages in missing.values() for stage in stages)
+        raise Unavailable(f"no prompt is registered for {', '.join(unknown)}: start a worker")
+    return {
+        kind: f"no prompt is registered for {', '.join(missing[kind])}"
+        if missing[kind]
+        else ", ".join(f"{stage} v{prompts[stage].version}" for stage in stages)
+        for kind, stages in kinds.items()
+    }
+
+
+async def _ask_temporal(services: Services) -> str:
+    try:
+        answers = await services.temporal.service_client.check_health(
+            timeout=timedelta(seconds=CHECK_TIMEOUT_S)
+        )
+    except (RPCError, RuntimeError) as error:
+        raise Unavailable(f"Temporal does not answer ({type(error).__name__})") from error
+    if not answers:
+        raise Unavailable("Temporal says that it is not serving")
+    return "answers"
+
+
+async def _read_gauges(services: Services) -> None:
+    try:
+        async with acquire(services.pools.operations) as conn:
+            services.gauges.set(await count_recent_runs(conn), await backlog(conn))
+    except Unavailable:
+        services.gauges.unreadable()

@@ -1,0 +1,57 @@
+"""What a tenant may use: asked before a run is accepted."""
+
+from db.callers import count_runs_in_flight, lock_tenant, take_turn
+from db.pool import Connection
+from domain.callers import Caller, Limits, Quota
+from domain.errors import ModelNotAllowed, TooManyRequests
+
+# Nobody can say when a run will end; they mostly take seconds.
+RUN_ENDS_S = 5
+
+
+def check_model(limits: Limits, model: str) -> None:
+    """Raises ModelNotAllowed."""
+    allowed = limits.allowed_models
+    if allowed is not None and model not in allowed:
+        raise ModelNotAllowed(
+            f"expected one of {', '.join(allowed)}; came {model}",
+            cure="ask for one of these, or have the tenant's limits changed",
+        )
+
+
+async def admit(conn: Connection, caller: Caller) -> dict[str, str]:
+    """Let a run of the caller's tenant stand that this transaction has just stored.
+
+    Returns the headers that tell of the limit. Raises TooManyRequests, which must leave the
+    transaction: rolled back, the run takes neither a turn nor a place. Until the transaction ends,
+    the tenant's next acceptor waits, so nothing should follow.
+    """
+    limits, headers = caller.limits, dict[str, str]()
+    if limits.runs_per_minute is not None:
+        headers |= await _in_turn(conn, caller.tenant, limits.runs_per_minute)
+    if limits.runs_in_flight is not None:
+        if limits.runs_per_minute is None:
+            await lock_tenant(conn, caller.tenant)
+        await _beside_others(conn, caller.tenant, limits.runs_in_flight)
+    return headers
+
+
+async def _in_turn(conn: Connection, tenant: str, limit: int) -> dict[str, str]:
+    pace = await take_turn(conn, tenant, limit)
+    if pace.retry_after_s:
+        raise TooManyRequests(
+            f"expected at most {limit} runs a minute",
+            quota=pace.quota,
+            retry_after=pace.retry_after_s,
+        )
+    return pace.quota.headers
+
+
+async def _beside_others(conn: Connection, tenant: str, limit: int) -> None:
+    # The count is exact, because every acceptor of this tenant holds its lock while counting.
+    if await count_runs_in_flight(conn, tenant) > limit:
+        raise TooManyRequests(
+            f"expected at most {limit} runs that have not ended",
+            quota=Quota(limit, remaining=0, reset_s=RUN_ENDS_S),
+            retry_after=RUN_ENDS_S,
+        )

@@ -1,0 +1,129 @@
+"""How an application is served: HTTP/1.1 by h11, with limits for clients that send too slowly."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from socket import socket
+from typing import Literal
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import Response
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+from api import problems, refusals
+
+LARGEST_HEADERS = 16_384
+# Below the 30 seconds that Compose waits before it kills the process.
+DRAIN_S = 20
+
+
+class TimedProtocol(H11Protocol):
+    """Ends a connection whose client does not finish sending its request in time.
+
+    uvicorn's own timer covers only the silence between two requests, so a client that sends half
+    a request, or a byte now and then, would hold its connection for ever.
+    """
+
+    headers_within_s: float = 10
+    body_within_s: float = 30
+
+    _deadline: asyncio.TimerHandle | None = None
+    _timed: tuple[object, object] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline:
+            self._deadline.cancel()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        """Start a deadline when a part of a request begins; more bytes of it do not extend it."""
+        part = self.conn.their_state
+        if (part, self.cycle) == self._timed:
+            return
+        self._timed = (part, self.cycle)
+        if self._deadline:
+            self._deadline.cancel()
+        self._deadline = None
+        if within := {h11.IDLE: self.headers_within_s, h11.SEND_BODY: self.body_within_s}.get(part):
+            self._deadline = self.loop.call_later(within, self._end_late_request)
+
+    def _end_late_request(self) -> None:
+        if self.transport.is_closing():
+            return
+        nothing_came = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+        if nothing_came or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        late = f"headers have {self.headers_within_s:g} s, a body has {self.body_within_s:g} s"
+        if self.cycle:
+            self.cycle.disconnected = True  # the application may not answer as well
+        self._refuse(problems.refused(refusals.REQUEST_TIMEOUT, late))
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(problems.refused(refusals.MALFORMED_REQUEST, msg))
+
+    def _refuse(self, answer: Response) -> None:
+        head = h11.Response(
+            status_code=answer.status_code,
+            headers=[*answer.raw_headers, (b"connection", b"close")],
+            reason=STATUS_PHRASES[answer.status_code],
+        )
+        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """One of the servers of a process. The process's root owns the signals.
+
+    `end_streams` is called before the server waits for open answers: those that never end by
+    themselves must end then. `ready` is set when it accepts connections.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, end_streams: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._end_streams = end_streams
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self._end_streams()
+        await super().shutdown(sockets)
+
+
+def config(
+    app: FastAPI, host: str, port: int, lifespan: Literal["on", "off"] = "on"
+) -> uvicorn.Config:
+    """How both applications of the API are served; port 0 takes a free one."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        lifespan=lifespan,
+        http=TimedProtocol,
+        ws="none",
+        h11_max_incomplete_event_size=LARGEST_HEADERS,
+        timeout_graceful_shutdown=DRAIN_S,
+        # The process has configured its logs; addresses hold what people search for.
+        log_config=None,
+        access_log=False,
+    )
