@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 # `goal_words` is what is compared: without case, accents and forms of width. `goal_grams` is what
 # is indexed: every part of a word that is one, two or three characters long, because some scripts
