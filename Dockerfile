@@ -20,6 +20,7 @@ COPY activities activities
 COPY api api
 COPY db db
 COPY domain domain
+COPY examples examples
 COPY llm llm
 COPY prompts prompts
 COPY tracing tracing

@@ -23,7 +23,7 @@ setup: ## Make .venv from the hashed requirements (the others do it by themselve
 	@$(PYTHON) -m devstack.setup
 
 # exec: a shell in between would take the SIGTERM that make passes on, and leave the stack behind.
-run: setup ## Start everything and run a goal; GOAL="…" for your own, ONCE=1 to stop after the result
+run: setup ## Start everything, run a goal; GOAL="…" goes to a stack that runs already; ONCE=1 stops after it
 	@exec $(BIN)/python -m devstack run --goal "$$GOAL_TEXT" $(if $(ONCE),--once)
 
 doctor: setup ## Say what is there, what is missing, how to get it; QUICK=1 without the Temporal probe

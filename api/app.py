@@ -59,7 +59,6 @@ def create_app(settings: Settings) -> Api:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan(settings, registry, gauges),
-        responses=problems.RESPONSES,
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)

@@ -10,6 +10,7 @@ from api.callers import FeedbackWrite, GoalsRead
 from api.deps import AppServices, JsonOnly, TraceId
 from api.examples import FEEDBACK_EXAMPLES
 from api.models import StoredFeedback, TraceFeedback
+from api.problems import ALWAYS, OF_BODIES, declared
 from db.feedback import (
     insert_feedback,
     insert_feedback_history,
@@ -27,7 +28,7 @@ from domain.runs import FINAL_STATUSES, RunStatus
 from tracing import Score, put_scores
 from workflows.kinds import KINDS
 
-router = APIRouter(prefix="/api", tags=["feedback"])
+router = APIRouter(prefix="/api", tags=["feedback"], responses=ALWAYS | declared(404))
 
 _SENT = frozenset(("rating", "comment", *FEEDBACK_DIMENSIONS))
 
@@ -36,7 +37,9 @@ _SENT = frozenset(("rating", "comment", *FEEDBACK_DIMENSIONS))
     "/feedback",
     status_code=201,
     dependencies=[JsonOnly],
-    responses={200: {"model": StoredFeedback, "description": "It replaced earlier feedback"}},
+    responses=OF_BODIES
+    | declared(409)
+    | {200: {"model": StoredFeedback, "description": "It replaced earlier feedback"}},
 )
 async def send_feedback(
     submission: Annotated[FeedbackSubmission, Body(openapi_examples=FEEDBACK_EXAMPLES)],

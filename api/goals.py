@@ -15,12 +15,13 @@ from api.accepting import (
     find_replayed,
     start_unless_ended,
 )
-from api.answers import answer_goal, show_goal
+from api.answers import answer_goal, run_answers, show_goal
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
 from api.examples import GOAL_EXAMPLES
 from api.lists import RunQuery, next_page
 from api.models import GoalItem, GoalPage, GoalRun
+from api.problems import ALWAYS, OF_BODIES, declared
 from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
@@ -29,7 +30,7 @@ from domain.goals import GoalContext, GoalRequest, GoalSubmission, stated_limits
 from domain.plans import impossible
 from domain.runs import day_of
 
-router = APIRouter(prefix="/api/goals", tags=["goals"])
+router = APIRouter(prefix="/api/goals", tags=["goals"], responses=ALWAYS)
 
 
 def _no_nul(text: str | None) -> str | None:
@@ -49,7 +50,12 @@ class GoalQuery(RunQuery):
         return super().filters(caller)._replace(text=self.q)
 
 
-@router.post("", status_code=202, dependencies=[JsonOnly])
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[JsonOnly],
+    responses=run_answers(GoalRun) | OF_BODIES | declared(429),
+)
 async def create_goal(
     submission: Annotated[GoalSubmission, Body(openapi_examples=GOAL_EXAMPLES)],
     request: Request,
@@ -85,7 +91,7 @@ async def list_goals(
     return GoalPage(items=items, next_cursor=next_page(found, query.limit))
 
 
-@router.get("/{trace_id}")
+@router.get("/{trace_id}", responses=declared(404))
 async def read_goal(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> GoalRun:
     """A goal and what became of it so far."""
     async with services.transaction(caller) as conn:
@@ -101,8 +107,9 @@ async def _accept(
         if replayed:
             return replayed
         today = day_of(origin.at, submission.time_zone)
+        context = submission.context or GoalContext()
         # Not before: a repeated request may come after its deadline.
-        _check_limits(submission.context, today)
+        _check_limits(context, today)
         request = GoalRequest(
             trace_id=origin.trace_id,
             tenant=caller.tenant,
@@ -111,7 +118,7 @@ async def _accept(
             goal=submission.goal,
             locale=submission.locale,
             time_zone=submission.time_zone,
-            context=submission.context,
+            context=context,
             today=today,
             manifest=await current_manifest(conn, services, "goal_generation"),
         )

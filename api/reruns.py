@@ -32,8 +32,8 @@ class RerunSubmission(BaseModel):
     model: str | None = Field(
         default=None, max_length=100, description="Another model for the stages done again"
     )
-    prompts: dict[Stage, int] = Field(
-        default={}, max_length=20, description="Other prompt versions, by stage"
+    prompts: dict[Stage, int] | None = Field(
+        default=None, max_length=20, description="Other prompt versions, by stage"
     )
 
 
@@ -114,7 +114,7 @@ async def _manifest(
         )
     redone = kind.redone_from(submission.from_stage)
     changed: dict[Stage, PromptRef] = {}
-    for stage, version in submission.prompts.items():
+    for stage, version in (submission.prompts or {}).items():
         if stage not in redone:
             raise InvalidRequest(
                 f"body.prompts: a rerun from {submission.from_stage!r} does not repeat {stage!r}",

@@ -107,7 +107,11 @@ class Filters(NamedTuple):
     user_id: str | None = None
     refusal_code: RefusalCode | None = None
     text: str | None = None
+    goal_ids: Sequence[UUID] | None = None
 
+
+# Of a word that more goals have than this, the list is walked: a page of it is soon full.
+MOST_FOUND = 1000
 
 # Only the conditions that are asked for stand in the statement, so that each can use its index.
 _CONDITIONS = {
@@ -120,7 +124,9 @@ _CONDITIONS = {
     "before": "r.created_at < {}",
     "user_id": "r.user_id = {}",
     "refusal_code": "r.refusal_code = {}",
-    "text": "r.goal_id IN (SELECT goals_with_words($1, {}))",  # $1: the tenant, always the first
+    "text": "NOT EXISTS (SELECT FROM unnest((SELECT string_to_array(goal_words({}), ' '))) AS word"
+    " WHERE strpos(g.words, word) = 0)",
+    "goal_ids": "r.goal_id = ANY({})",
 }
 
 
@@ -149,6 +155,8 @@ async def select_goals(
 ) -> list[GoalSummary]:
     """A page of goals, newest first."""
     filters = filters._replace(kind="goal_generation")
+    if filters.text is not None:
+        filters = await _found(conn, filters, filters.text)
     rows = await _page(conn, _GOALS, filters, after, limit)
     return [GoalSummary.model_validate(dict(row)) for row in rows]
 
@@ -173,6 +181,16 @@ async def select_stored_plan(
         "SELECT trace_id, body FROM plans WHERE plan_id = $1 AND tenant_id = $2", plan_id, tenant
     )
     return None if row is None else (row["trace_id"], Plan.model_validate(row["body"]))
+
+
+async def _found(conn: Connection, filters: Filters, text: str) -> Filters:
+    """The goals with the words instead of the words, unless there are very many of them."""
+    rows = await conn.fetch(
+        "SELECT goals_with_words($1, $2, $3) AS goal_id", filters.tenant, text, MOST_FOUND + 1
+    )
+    if len(rows) > MOST_FOUND:
+        return filters
+    return filters._replace(text=None, goal_ids=[row["goal_id"] for row in rows])
 
 
 async def _page(

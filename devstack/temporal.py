@@ -16,6 +16,7 @@ from devstack.processes import Child, Spec, ready
 
 SEARCH_ATTRIBUTES = {
     "ReinKind": "Keyword",
+    "ReinTenant": "Keyword",
     "ReinUser": "Keyword",
     "ReinStatus": "Keyword",
     "ReinScore": "Double",

@@ -3,11 +3,11 @@
 The rule is Rein's own: it needs no model, and no model can switch it off. Its patterns are few and
 sure. What they miss, the model's own verdict is there for.
 
-A language's file (domain/texts) has the patterns, one in a line, in small letters without accents; a
-line that begins with "|" goes on with the line before. `<name>` stands for a part under `let`.
-`<want>` is one of the ways to say that one wants something, and `<wish>` is that or the beginning of
-a sentence, because a goal is often a bare verb. `idioms` are harmless, so they are taken out first,
-and what follows a word of `not_after` is left alone: "without hurting myself".
+A language's file (domain/texts) has the patterns, one in a line, in small letters without accents;
+a line that begins with "|" goes on with the line before. `<name>` stands for a part under `let`.
+`<want>` is one of the ways to say that one wants something, and `<wish>` is that or the beginning
+of a sentence, because a goal is often a bare verb. `idioms` are harmless, so they are taken out
+first, and what follows a word of `not_after` is left alone: "without hurting myself".
 """
 
 import re

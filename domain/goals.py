@@ -29,6 +29,9 @@ GOAL_MAX_CODE_POINTS = 12_000
 class GoalContext(Message):
     """What a person may add to the goal."""
 
+    # Sent and read back, it is one schema: everything is optional in both directions.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=False)
+
     experience: str | None = Field(
         default=None, max_length=1000, description="What the person can do today"
     )
@@ -43,15 +46,16 @@ class GoalContext(Message):
     hours_per_week: float | None = Field(
         default=None, gt=0, le=80, description="Time there is, in hours a week"
     )
-    rest_days: tuple[Weekday, ...] = Field(
-        default=(), description="Days of the week that are kept free of tasks"
+    rest_days: tuple[Weekday, ...] | None = Field(
+        default=None, description="Days of the week that are kept free of tasks"
     )
 
 
 class SubmittedContext(GoalContext):
     """What a person may add to the goal. Everything is optional."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Here only: a release that adds a field must not end the runs that an older worker reads.
+    model_config = ConfigDict(extra="forbid")
 
     hours_per_week: float | None = Field(
         default=None, ge=0.25, le=80, description="Time there is, in hours a week"
@@ -61,11 +65,11 @@ class SubmittedContext(GoalContext):
 
     @field_validator("rest_days")
     @classmethod
-    def _one_day_is_left(cls, days: tuple[Weekday, ...]) -> tuple[Weekday, ...]:
-        named = tuple(day for day in WEEKDAYS if day in days)
+    def _one_day_is_left(cls, days: tuple[Weekday, ...] | None) -> tuple[Weekday, ...] | None:
+        named = tuple(day for day in WEEKDAYS if day in (days or ()))
         if named == WEEKDAYS:
             raise ValueError("expected at most six days, so that one is left for tasks")
-        return named
+        return named or None
 
 
 def _seen(goal: str) -> str:
@@ -99,7 +103,7 @@ class GoalSubmission(BaseModel):
         description="BCP 47, e.g. en-GB; the language of the goal, if not given",
     )
     time_zone: TimeZone | None = Field(default=None, description="UTC, if not given")
-    context: SubmittedContext = SubmittedContext()
+    context: SubmittedContext | None = None
 
 
 class GoalRerun(Rerun):
@@ -207,7 +211,7 @@ def stated_limits(context: GoalContext) -> Limits:
     return Limits(
         deadline=context.deadline,
         hours_per_week=context.hours_per_week,
-        rest_days=context.rest_days,
+        rest_days=context.rest_days or (),
     )
 
 

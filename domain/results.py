@@ -11,6 +11,7 @@ from domain.evaluations import Evaluation, QualityStatus
 from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
+from domain.run_errors import RunErrorCode
 from domain.runs import Manifest, Message, RefusalCode, Rerun, RunKind, RunStatus, Stage
 
 
@@ -28,7 +29,7 @@ Usd = Annotated[
 class RunError(Message):
     """Why a run has no result: a stable code and a sentence."""
 
-    code: str
+    code: RunErrorCode
     message: str
 
 
@@ -51,7 +52,7 @@ class RunSummary(Message):
     user_id: str
     title: str | None
     quality_score: float | None
-    error_code: str | None
+    error_code: RunErrorCode | None
     cost_usd: Usd | None
     duration_ms: int | None
     source_trace_id: UUID | None
@@ -81,7 +82,7 @@ class RunReport(Message):
     started_at: datetime | None
     finished_at: datetime | None
     quality_score: float | None = Field(description="0 to 10: the mean of the four dimensions")
-    missing: dict[Stage, str] = Field(
+    missing: dict[Stage, RunErrorCode] = Field(
         description="Stages that failed for good, with their error codes: rerun from there"
     )
     refusal: str | None = Field(description="Why it was refused, in words for the person")

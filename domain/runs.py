@@ -8,31 +8,36 @@ from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
 
-# Which kinds there are says workflows/kinds.py, and which stages a kind has: no list stands here.
+# Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
 Stage = str
 
-RunStatus = Literal[
-    "accepted",
-    "running",
-    "success",
-    "partial",
-    "refused",
-    "failed",
-    "cancelled",
-    "terminated",
-    "timed_out",
-]
+# Aliases that have a name have it in the OpenAPI document too, so generated clients share one type.
+RunStatus = TypeAliasType(
+    "RunStatus",
+    Literal[
+        "accepted",
+        "running",
+        "success",
+        "partial",
+        "refused",
+        "failed",
+        "cancelled",
+        "terminated",
+        "timed_out",
+    ],
+)
 FINAL_STATUSES: frozenset[RunStatus] = frozenset(
     ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
 )
 
 
 # Who refused to work on a person's words: Rein's own rule, the model's verdict, or the provider.
-RefusalCode = Literal["CRISIS", "HARMFUL", "NOT_A_GOAL", "BLOCKED"]
+RefusalCode = TypeAliasType("RefusalCode", Literal["CRISIS", "HARMFUL", "NOT_A_GOAL", "BLOCKED"])
 
 
 def _known(time_zone: str) -> str:
@@ -55,7 +60,8 @@ TimeZone = Annotated[
 class Message(BaseModel):
     """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
 
-    model_config = ConfigDict(frozen=True)
+    # What is read back always has all its fields, so a client need not ask whether one is there.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class PromptRef(Message):
@@ -141,9 +147,12 @@ class Usage(Message):
         return self.input_tokens + self.output_tokens + self.thought_tokens
 
 
-RunEventKind = Literal[
-    "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
-]
+RunEventKind = TypeAliasType(
+    "RunEventKind",
+    Literal[
+        "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
+    ],
+)
 
 
 class RunEvent(Message):

@@ -26,32 +26,12 @@ Messages are ours: an SDK error's own text holds the server's whole answer, whic
 import json
 import re
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx2
 from google.genai.errors import APIError, UnknownApiResponseError
 
-Code = Literal[
-    "RATE_LIMITED",
-    "QUOTA_EXHAUSTED",
-    "PROVIDER_UNAVAILABLE",
-    "TIMEOUT",
-    "CONNECTION_LOST",
-    "NO_GEMINI_ANSWER",
-    "REQUEST_REFUSED",
-    "KEY_REFUSED",
-    "MODEL_UNKNOWN",
-    "BLOCKED",
-    "RECITATION",
-    "OUTPUT_TRUNCATED",
-    "OUTPUT_EMPTY",
-    "OUTPUT_INVALID",
-    "OUTPUT_TOO_LARGE",
-    "OUTPUT_UNFINISHED",
-    "UNKNOWN",
-    "DATABASE_UNAVAILABLE",
-    "RUN_UNKNOWN",
-]
+from domain.run_errors import ModelErrorCode as Code
 
 RETRYABLE: frozenset[Code] = frozenset(
     (

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from random import choices
-from string import ascii_letters, digits
 from typing import Any
 from uuid import UUID, uuid5
 
 from pydantic import SecretStr
 
 from activities.runs import record_end
+from api.keys import mint
 from db.callers import insert_api_key, insert_tenant
 from db.events import append_event
 from db.goals import (
@@ -22,7 +21,7 @@ from db.goals import (
 from db.pool import Connection, Pools, acquire, transaction
 from db.prompts import insert_prompt_version
 from db.runs import insert_run
-from domain.callers import LOCAL_TENANT, SCOPES, Credential
+from domain.callers import LOCAL_TENANT, SCOPES
 from domain.evaluations import DimensionScore, Evaluation
 from domain.goals import ClarifiedGoal, GoalContext, GoalOutcome, GoalRequest, SmartCriteria
 from domain.plans import Plan, PlanDraft, dated_plan
@@ -56,12 +55,7 @@ async def api_key(
     pepper: SecretStr = PUBLIC_KEY,
 ) -> str:
     """A key of a tenant, which is made if there is none of that name."""
-    characters = ascii_letters + digits
-    credential = Credential(
-        environment="local",
-        key_id="".join(choices("abcdefghijklmnopqrstuvwxyz0123456789", k=12)),  # noqa: S311
-        secret=SecretStr("".join(choices(characters, k=43))),  # noqa: S311
-    )
+    credential = mint("local")
     async with acquire(pools.operations) as conn:
         await insert_tenant(conn, tenant)
         await insert_api_key(

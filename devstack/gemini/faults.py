@@ -69,8 +69,8 @@ def error_answer(rule: Rule, ask: Ask) -> tuple[int, bytes, str]:
         message = f"models/{ask.model.name} is not found for API version v1."
         return 404, error_body(404, message), JSON_TYPE
     if rule.fault == "bad_request":
-        message = "Request contains an invalid argument."
-        return 400, error_body(400, args.get("message", message)), JSON_TYPE
+        message = args.get("message", "Request contains an invalid argument.")
+        return 400, error_body(400, message), JSON_TYPE
     code = int(args.get("code", 500))
     if args.get("html", code == 502):
         return code, _html(f"Error {code} (Server Error)!!1"), HTML_TYPE
@@ -80,7 +80,6 @@ def error_answer(rule: Rule, ask: Ask) -> tuple[int, bytes, str]:
 _MESSAGES = {
     500: "An internal error has occurred. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting",
-    502: "Bad gateway.",
     503: "The model is overloaded. Please try again later.",
     504: "Deadline expired before operation could complete.",
 }
@@ -140,7 +139,7 @@ HTML_200 = _html("Sign in to the network")
 
 
 def spoiled_text(rule: Rule, answer: Any) -> str:
-    """The answer's text, broken the way that the fault says. `answer` is parsed JSON or plain text."""
+    """The answer's text, broken the way that the fault says. `answer` is JSON or plain text."""
     fault, args = rule.fault, rule.args
     if fault == "wrong_types":
         answer = _wrong_types(answer)

@@ -125,10 +125,18 @@ def test_the_server_gets_the_flags_of_the_development_stack() -> None:
 def test_the_image_holds_every_room_and_the_runtime_requirements_only() -> None:
     text = (ROOT / "Dockerfile").read_text()
     rooms = {"activities", "api", "db", "domain", "llm", "prompts", "tracing", "workflows"}
-    assert rooms == set(re.findall(r"^COPY (\w+) \1$", text, re.MULTILINE))
+    shown = {"examples"}  # the page /docs shows them
+    assert rooms | shown == set(re.findall(r"^COPY (\w+) \1$", text, re.MULTILINE))
     assert "--require-hashes" in text
     assert "requirements-dev" not in text
     assert re.search(r"^USER \d+", text, re.MULTILINE)
+
+
+def test_what_the_image_copies_reaches_the_engine() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    copied = " ".join(re.findall(r"^COPY (?!--)(.+) \S+$", text, re.MULTILINE)).split()
+    sent = (ROOT / ".dockerignore").read_text().split()
+    assert {f"!{name}" for name in copied} <= set(sent)
 
 
 def test_hadolint_finds_nothing() -> None:
