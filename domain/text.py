@@ -41,4 +41,5 @@ def clean(text: str) -> str:
 
 def clean_or_none(text: str | None) -> str | None:
     """The cleaned text; None when there is nothing in it that can be seen."""
-    return clean(text) if text and visible_length(text) else None
+    cleaned = clean(text or "")
+    return cleaned if visible_length(cleaned) else None

@@ -26,7 +26,7 @@ from domain.evaluations import DimensionScore, Evaluation
 from domain.goals import ClarifiedGoal, GoalContext, GoalOutcome, GoalRequest, SmartCriteria
 from domain.plans import Plan, PlanDraft, dated_plan
 from domain.resolutions import Resolution
-from domain.runs import Manifest, PromptRef, RunEventKind, RunStatus
+from domain.runs import Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
 from settings import PUBLIC_KEY
 from tracing import RunEnd, TraceContext, new_trace_id, open_trace
 from workflows.kinds import KINDS
@@ -123,17 +123,22 @@ class Runs:
         *,
         drafts: tuple[float, ...] = (8.0,),
         verdict: Any = "goal",
+        refusal_code: RefusalCode | None = None,
+        clarified_fields: dict[str, Any] | None = None,
         **fields: Any,
     ) -> UUID:
         """An ended run with one draft for each overall score; the best of them is kept."""
         trace_id = await self.accepted(**fields)
         async with transaction(self.pools.application, self.tenant) as conn:
-            await insert_clarified_goal(conn, clarified(trace_id, verdict))
+            goal = clarified(trace_id, verdict).model_copy(update=clarified_fields)
+            await insert_clarified_goal(conn, goal)
             for number, overall in enumerate(drafts, start=1):
                 made = await insert_resolution(conn, trace_id, resolution(trace_id, number))
                 await insert_evaluation(conn, trace_id, evaluation(trace_id, made, overall))
                 await insert_plan(conn, trace_id, plan(trace_id, made))
-        outcome = _outcome(trace_id, status, drafts)
+        outcome = _outcome(trace_id, status, drafts).model_copy(
+            update={"refusal_code": refusal_code}
+        )
         end = RunEnd(
             trace_id=trace_id,
             project=PROJECT,

@@ -131,7 +131,7 @@ class _Call:
     def _response(self) -> tuple[Json, Usage]:
         answer, rule, ask = _written(self.ask), self.rule, self.ask
         if rule and rule.fault in faults.TEXT_FAULTS:
-            text = faults.spoiled_text(rule, answer)
+            text = faults.spoiled_text(rule, ask, answer)
         else:
             text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
         thoughts = protocol.thought_tokens(ask)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, StrictInt
 
 from devstack.gemini import protocol
+from devstack.gemini.orders import obeyed, orders
 from devstack.gemini.protocol import JSON_TYPE, Ask, Json, Usage, answer_body, error_body
 from devstack.standin import Fault
 
@@ -15,7 +16,7 @@ StatusFault = Literal[
 ]
 TransportFault = Literal["hang", "drip", "drop", "reset", "computed_then_dropped", "html_200"]
 TextFault = Literal[
-    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text"
+    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text", "obey"
 ]
 CandidateFault = Literal[
     "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason", "empty_text",
@@ -138,7 +139,7 @@ def _html(title: str) -> bytes:
 HTML_200 = _html("Sign in to the network")
 
 
-def spoiled_text(rule: Rule, answer: Any) -> str:
+def spoiled_text(rule: Rule, ask: Ask, answer: Any) -> str:
     """The answer's text, broken the way that the fault says. `answer` is JSON or plain text."""
     fault, args = rule.fault, rule.args
     if fault == "wrong_types":
@@ -151,6 +152,8 @@ def spoiled_text(rule: Rule, answer: Any) -> str:
         answer = _stretched(answer, int(args.get("bytes", 5_000_000)))
     elif fault == "hostile_text":
         answer = _hostile(answer)
+    elif fault == "obey" and orders(ask.user):
+        answer = obeyed(answer, ask.user)
     text = answer if isinstance(answer, str) else json.dumps(answer)
     if fault == "fenced":
         return f"```json\n{text}\n```"

@@ -93,19 +93,18 @@ def test_weeks_follow_each_other_and_milestones_end_them(weeks: int, start: date
 def test_a_plan_that_is_accepted_keeps_to_its_limits(
     start: date, days_ahead: int, rest: set[Weekday]
 ) -> None:
-    limits = Limits(
-        deadline=start + timedelta(days=days_ahead), hours_per_week=1, rest_days=tuple(rest)
-    )
+    deadline = start + timedelta(days=days_ahead)
+    limits = Limits(deadline=deadline, hours_per_week=1, rest_days=tuple(rest))
     if impossible(limits, start):
         assert days_ahead < 6
         return
-    weeks = plan_weeks(start, limits.deadline)
+    weeks = plan_weeks(start, deadline)
     day = weekday(limits.open_days(start, 1)[-1])
     draft = planned(weeks, day, minutes=60)
     assert wrong_plan(draft, weeks, start, limits) is None
     plan = dated(draft, start, limits)
     dates = [task.date for week in plan.weeks for task in week.tasks]
-    assert max([*dates, plan.ends_on, plan.milestones[-1].date]) <= limits.deadline
+    assert max([*dates, plan.ends_on, plan.milestones[-1].date]) <= deadline
     assert not {weekday(day) for day in dates} & rest
 
 
