@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 # `goal_words` is what is compared: without case, accents and forms of width. `goal_grams` is what
 # is indexed: every part of a word that is one, two or three characters long, because some scripts
@@ -45,7 +45,7 @@ SEARCH = """
                           generate_series(1, greatest(1, length(word) - 2)) AS n,
                           substr(word, n, 3) AS gram)
            AND NOT EXISTS (
-                   SELECT FROM unnest(string_to_array(goal_words(wanted), ' ')) AS word
+                   SELECT FROM unnest((SELECT string_to_array(goal_words(wanted), ' '))) AS word
                     WHERE strpos(words, word) = 0)
          LIMIT most
     $$
