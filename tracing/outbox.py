@@ -110,6 +110,9 @@ SELECT {_TOTALS_METADATA} AS totals FROM (
     ) AS summed
 """  # noqa: S608 - constants
 
+LOCK_SPANS = """
+SELECT FROM trace_outbox WHERE kind = 'span' AND id = ANY($1) ORDER BY id FOR UPDATE
+"""
 LOCK_TRACE = """
 SELECT FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text FOR UPDATE
 """
@@ -196,14 +199,21 @@ WHERE kind = 'span' AND id = ANY($1)
 """
 
 
-async def write(conn: Connection, rows: Sequence[Row]) -> frozenset[str]:
+async def write(
+    conn: Connection, rows: Sequence[Row], *, lock_first: bool = False
+) -> frozenset[str]:
     """Put rows into the outbox; spans of a trace that has ended are added to its totals.
+
+    `lock_first` is for spans whose trace may be ending at this moment: it waits for that end in a
+    statement of its own, so that the next one sees it.
 
     Returns the ids of spans that were refused, because a more final or newer row, or that of a
     higher attempt, was there already.
     """
     if not rows:
         return frozenset()
+    if lock_first:
+        await conn.execute(LOCK_SPANS, [row.id for row in rows])
     result = await conn.fetchrow(WRITE, as_json([vars(row) for row in rows]))
     for trace_id in sorted(result["ended_traces"] or ()):
         # A statement sees only what was committed before it began, so the lock comes first.

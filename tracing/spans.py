@@ -132,17 +132,24 @@ class StageTrace:
             rows += self._attempt_rows(now, SpanState.ENDED, **ending)
         if retrying:
             rows.append(self._stage_row(now, SpanState.OPEN))
-            await write(conn, rows + self._opening_rows())
+            await write(conn, rows + self._opening_rows(), lock_first=True)
             return
         rows.append(self._stage_row(now, SpanState.ENDED, **ending))
-        if await self._store_ended_stage(conn, rows, now, **ending):
+        # A cancelled run may be ending at this moment.
+        if await self._store_ended_stage(conn, rows, now, lock_first=True, **ending):
             await self._end_alone(conn, now, "failed", (error_type, message))
 
     async def _store_ended_stage(
-        self, conn: Connection, rows: list[Row], now: datetime, **ending: object
+        self,
+        conn: Connection,
+        rows: list[Row],
+        now: datetime,
+        *,
+        lock_first: bool = False,
+        **ending: object,
     ) -> bool:
         """Write the rows; False when a later attempt has taken the stage over."""
-        refused = await write(conn, rows + self._opening_rows())
+        refused = await write(conn, rows + self._opening_rows(), lock_first=lock_first)
         if str(self.span_id) not in refused:
             return True
         if self.attempt == 1:

@@ -63,7 +63,7 @@ async def _ask(state: State, request: Request) -> Response:
     if verb not in ("generateContent", "streamGenerateContent"):
         raise BadRequest(404, f"models/{name} does not support {verb}.")
     ask = protocol.parse_ask(protocol.find_model(name), body)
-    return await _Call(state, request, ask, key, streams=verb != "generateContent").run()
+    return await _Call(state, request, ask, key, verb != "generateContent").run()
 
 
 @lru_cache(maxsize=512)
@@ -75,9 +75,7 @@ def _written(ask: Ask) -> Any:
 class _Call:
     """One request for content. What `streams` is sent in pieces, as server-sent events."""
 
-    def __init__(
-        self, state: State, request: Request, ask: Ask, key: str, *, streams: bool
-    ) -> None:
+    def __init__(self, state: State, request: Request, ask: Ask, key: str, streams: bool) -> None:
         self.state = state
         self.request = request
         self.ask = ask
@@ -179,10 +177,8 @@ def _pieces(response: Json) -> list[Json]:
     parts = candidate.get("content", {}).get("parts") or []
     text = parts[0]["text"] if parts else ""
     size = max(80, len(text) // 6)
-    contents = [
-        {"parts": [{"text": text[at : at + size]}], "role": "model"}
-        for at in range(0, len(text), size)
-    ]
+    cuts = [text[at : at + size] for at in range(0, len(text), size)]
+    contents = [{"parts": [{"text": cut}], "role": "model"} for cut in cuts]
     if len(contents) < 2:
         return [response]
     common = {"modelVersion": response["modelVersion"], "responseId": response["responseId"]}

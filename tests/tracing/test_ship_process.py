@@ -1,9 +1,10 @@
-"""The shipper as a process: started, stopped, killed, asked."""
+"""The shipper as a process: it is started, stopped, killed, and asked for its status."""
 
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 from db.pool import Pool
@@ -112,24 +113,25 @@ async def test_lives_through_a_lost_postgresql(
     pool: Pool, postgres_url: str, opik_receiver: OpikControl
 ) -> None:
     process = await _process(postgres_url, opik_receiver.api_url)
+    superuser = await asyncpg.connect(postgres_url)
     try:
         first = await make_trace(pool, 3)
         await arrived(opik_receiver, first, 3)
-        async with pool.acquire() as conn:
-            ended = await conn.fetchval(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE application_name LIKE 'rein %' AND datname = current_database()"
-                " AND pid <> pg_backend_pid()"
-            )
-        assert ended >= 2  # its pool, and its ear
+        ended = await superuser.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'rein %' AND datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
+        assert ended >= 2  # the shipper's pool, and its connection that listens
         second = await make_trace(pool, 3)
         await arrived(opik_receiver, second, 3)
-        async with pool.acquire() as conn, asyncio.timeout(20):
-            while not await conn.fetchval(  # noqa: ASYNC110 - another process's connection
+        async with asyncio.timeout(20):
+            while not await superuser.fetchval(  # noqa: ASYNC110 - another process's connection
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND application_name = 'rein listening to trace_outbox'"
             ):
                 await asyncio.sleep(0.05)
     finally:
+        await superuser.close()
         process.terminate()
         assert await process.wait() == 0
