@@ -21,7 +21,7 @@ from activities.reconcile import ReconcileActivities
 from activities.reruns import RerunActivities
 from activities.runs import RunActivities
 from activities.stage import StageRunner
-from client import StartOptions, connect, start_run
+from client import StartOptions, connect, start_accepted
 from db.pool import Pool, Pools, acquire
 from db.prompts import insert_prompt_version
 from db.runs import StoredRequest
@@ -97,7 +97,7 @@ def make_worker(
 
     async def start(stored: StoredRequest) -> None:
         request = KINDS[stored.kind].request.model_validate(stored.body)
-        await start_run(client, request, options)
+        await start_accepted(client, request, options, pools.application)
 
     reconcile = ReconcileActivities(
         pools.operations, client, project=settings.opik_project, start=start, finish=finish

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -178,7 +179,9 @@ class _Attempt(Generic[Q, D, R]):
             key = f"attempt-{self._trace.attempt}" if retrying else "failed"
             kind: RunEventKind = "stage_retrying" if retrying else "stage_failed"
             wait = failure.retry_after.total_seconds() if failure.retry_after else None
-            facts = {"code": failure.code, "retry_after_s": wait}
+            facts: dict[str, Any] = {"code": failure.code, "retry_after_s": wait}
+            if retrying:
+                facts["next_try_at"] = datetime.now(UTC) + (failure.retry_after or _backoff())
             await self._event(conn, key, kind, failure.message, facts)
             await self._trace.fail(conn, failure.code, failure.message, retrying=retrying)
         return ApplicationError(
@@ -244,6 +247,19 @@ async def _heartbeat() -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_INTERVAL_S)
         activity.heartbeat()
+
+
+def _backoff() -> timedelta:
+    """What Temporal waits after this attempt when nobody named a time."""
+    info = activity.info()
+    policy = info.retry_policy
+    if policy is None:
+        return timedelta()
+    longest = policy.maximum_interval or 100 * policy.initial_interval
+    # The exponent is bounded because a timedelta is.
+    return min(
+        policy.initial_interval * policy.backoff_coefficient ** min(info.attempt - 1, 30), longest
+    )
 
 
 def _unclassified(error: Exception) -> ModelError:

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from api.deps import Services
 from api.limits import admit, check_model
-from client import start_run
+from client import start_accepted
 from db.events import append_event
 from db.idempotency import claim_key
 from db.pool import Connection
@@ -162,10 +162,12 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
 
 
 async def start(services: Services, request: RunRequest) -> bool:
-    """Start the run's workflow. False when Temporal is away: the reconciler starts it then."""
+    """Start the run's workflow. False when that failed: the reconciler tries it again."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            await start_run(services.temporal, request, services.start_options)
+            await start_accepted(
+                services.temporal, request, services.start_options, services.pools.application
+            )
     except (RPCError, RuntimeError, TimeoutError) as error:
         # RuntimeError is what the SDK raises when a lazy client cannot connect.
         log.warning(

@@ -45,6 +45,9 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
+    # A migration changed a table under a prepared statement; asyncpg prepares it anew next time.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.exceptions.OutdatedSchemaCacheError,
 )
 # What PostgreSQL says where there is no such database or login, or its migrations have not run.
 NOT_SET_UP = (

@@ -29,7 +29,17 @@ _RUN = """
             END AS input_tokens,
            CASE WHEN r.finished_at IS NULL THEN spent.output_tokens ELSE r.output_tokens
             END AS output_tokens,
-           CASE WHEN r.finished_at IS NULL THEN spent.cost_usd ELSE r.cost_usd END AS cost_usd
+           CASE WHEN r.finished_at IS NULL THEN spent.cost_usd ELSE r.cost_usd END AS cost_usd,
+           (SELECT e.data || jsonb_build_object('since', e.at)
+              FROM run_events e
+             WHERE e.trace_id = r.trace_id AND r.finished_at IS NULL
+               AND e.kind IN ('start_refused', 'stage_retrying')
+               AND coalesce((e.data ->> 'next_try_at')::timestamptz > now(), true)
+               AND NOT EXISTS (SELECT FROM run_events later
+                                WHERE later.trace_id = e.trace_id AND later.seq > e.seq
+                                  AND (later.stage = e.stage OR e.stage IS NULL))
+             ORDER BY e.seq DESC
+             LIMIT 1) AS waiting
       FROM runs r
      CROSS JOIN LATERAL (
            SELECT coalesce(sum(input_tokens), 0) AS input_tokens,

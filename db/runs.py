@@ -158,3 +158,17 @@ async def count_recent_runs(conn: Connection) -> dict[str, int]:
         """
     )
     return {row["status"]: row["runs"] for row in rows}
+
+
+async def count_refused_starts(conn: Connection) -> int:
+    """Accepted runs that Temporal refused to start."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM runs r
+         WHERE finished_at IS NULL AND status = 'accepted'
+           AND EXISTS (SELECT FROM run_events e
+                        WHERE e.trace_id = r.trace_id AND e.kind = 'start_refused')
+        """
+    )
+    return count

@@ -12,7 +12,7 @@ from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
 from domain.run_errors import RunErrorCode
-from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage
+from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage, Waiting
 
 
 def _plain(amount: Decimal) -> str:
@@ -74,6 +74,7 @@ class RunReport(Message):
     kind: RunKind
     status: RunStatus
     stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
+    waiting: Waiting | None = Field(description="What it waits for just now, if it waits")
     user_id: str
     goal_id: UUID = Field(description="The run whose person's words this one works on")
     title: str | None

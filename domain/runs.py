@@ -6,10 +6,11 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
+from domain.run_errors import RunErrorCode
 
 # Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
@@ -126,9 +127,26 @@ class Usage(Message):
 RunEventKind = TypeAliasType(
     "RunEventKind",
     Literal[
-        "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
+        "accepted",
+        "start_refused",
+        "stage_started",
+        "stage_retrying",
+        "stage_finished",
+        "stage_failed",
+        "finished",
     ],
 )
+
+
+class Waiting(Message):
+    """Why a run does not go on just now, and until when."""
+
+    code: RunErrorCode = "UNKNOWN"
+    since: datetime
+    next_try_at: datetime | None = Field(
+        default=None, description="Null for a start that was refused: it is tried every minute"
+    )
+    attempt: int | None = Field(default=None, description="How many attempts of the stage failed")
 
 
 class RunEvent(Message):
@@ -141,6 +159,14 @@ class RunEvent(Message):
     message: str
     data: dict[str, object]
     at: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the run waits for from this event on."""
+        if self.kind not in ("start_refused", "stage_retrying"):
+            return None
+        return Waiting.model_validate(self.data | {"since": self.at})
 
 
 def workflow_id(kind: RunKind, trace_id: UUID) -> str:
