@@ -15,8 +15,8 @@ StatusFault = Literal[
 ]
 TransportFault = Literal["hang", "drip", "drop", "reset", "computed_then_dropped", "html_200"]
 TextFault = Literal[
-    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text"
-]
+    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text", "says",
+]  # fmt: skip
 CandidateFault = Literal[
     "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason", "empty_text",
     "no_parts",
@@ -142,6 +142,8 @@ HTML_200 = _html("Sign in to the network")
 def spoiled_text(rule: Rule, answer: Any) -> str:
     """The answer's text, broken the way that the fault says. `answer` is parsed JSON or plain text."""
     fault, args = rule.fault, rule.args
+    if fault == "says":
+        return str(args["text"])
     if fault == "wrong_types":
         answer = _wrong_types(answer)
     elif fault == "extra_field" and isinstance(answer, dict):
