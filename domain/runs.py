@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from domain.callers import LOCAL_TENANT
 
+# The prompt that asks for a broken answer again; it belongs to every kind of run.
+REPAIR = "repair"
+
 # Which kinds there are says workflows/kinds.py, and which stages a kind has: no list stands here.
 RunKind = str
 Stage = str
@@ -65,6 +68,9 @@ class StageRequest(Message):
 
     run: RunRef
     prompt: PromptRef
+    repair: PromptRef | None = Field(
+        default=None, description="The prompt that mends a broken answer; none in older runs"
+    )
 
 
 class Rerun(Message):

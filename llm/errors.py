@@ -19,6 +19,9 @@
 | larger than 64 KB | OUTPUT_TOO_LARGE | fails for good |
 | stopped early for a reason of the model's own | OUTPUT_UNFINISHED | one repair |
 | three calls that may have been billed | SPEND_UNKNOWN_LIMIT | fails for good |
+| the run was cancelled in mid-call | CANCELLED | it may have been billed |
+| the worker was stopped in mid-call | WORKER_STOPPED | begun again; it may have been billed |
+| Temporal gave the attempt up | ATTEMPT_LOST | begun again; it may have been billed |
 | anything else | UNKNOWN | retried a few times; it may have been billed |
 
 Google bills no request that it answers with 4xx or 5xx. Messages are ours, and short: an SDK
@@ -50,6 +53,9 @@ Code = Literal[
     "OUTPUT_TOO_LARGE",
     "OUTPUT_UNFINISHED",
     "SPEND_UNKNOWN_LIMIT",
+    "CANCELLED",
+    "WORKER_STOPPED",
+    "ATTEMPT_LOST",
     "UNKNOWN",
     "DATABASE_UNAVAILABLE",
     "RUN_UNKNOWN",
@@ -73,7 +79,16 @@ REPAIRABLE: frozenset[Code] = frozenset(
 )
 # The provider may have computed, and billed, what never arrived.
 MAYBE_BILLED: frozenset[Code] = frozenset(
-    ("TIMEOUT", "CONNECTION_LOST", "NO_GEMINI_ANSWER", "OUTPUT_TOO_LARGE", "UNKNOWN")
+    (
+        "TIMEOUT",
+        "CONNECTION_LOST",
+        "NO_GEMINI_ANSWER",
+        "OUTPUT_TOO_LARGE",
+        "CANCELLED",
+        "WORKER_STOPPED",
+        "ATTEMPT_LOST",
+        "UNKNOWN",
+    )
 )
 DAILY_QUOTA_WAIT = timedelta(minutes=5)
 # Whatever the provider asks for, it is asked again after this at the latest.

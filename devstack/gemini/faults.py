@@ -19,7 +19,7 @@ TextFault = Literal[
 ]  # fmt: skip
 CandidateFault = Literal[
     "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason", "empty_text",
-    "no_parts",
+    "no_parts", "uncounted",
 ]  # fmt: skip
 STATUS_FAULTS, TEXT_FAULTS = get_args(StatusFault), get_args(TextFault)
 CANDIDATE_FAULTS = get_args(CandidateFault)
@@ -224,6 +224,10 @@ def spoiled_answer(rule: Rule, ask: Ask, text: str, usage: Usage) -> tuple[Json,
             return answer_body(ask, candidate, usage), usage
         case "empty_text":
             candidate = protocol.text_candidate("")
+        case "uncounted":
+            body = answer_body(ask, protocol.text_candidate(text), usage)
+            del body["usageMetadata"]
+            return body, usage
         case _:
             candidate = {"content": {"role": "model"}, "finishReason": "STOP"}
     return answer_body(ask, candidate, none), none
