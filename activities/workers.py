@@ -95,7 +95,6 @@ class WorkerWatch:
     async def _watch(self) -> None:
         absent: set[WorkerRow] = set()
         while True:
-            await asyncio.sleep(LOOK_S)
             try:
                 found = await self._look()
                 for dead in absent & found:
@@ -105,6 +104,7 @@ class WorkerWatch:
                 absent = set()
             except Exception:
                 log.exception("worker_watch_failed")
+            await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> set[WorkerRow]:
         if not self._present.is_set() or asyncio.get_running_loop().time() < self._looks_from:
