@@ -11,6 +11,9 @@ from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
 
+# The prompt that asks for a broken answer again; it belongs to every kind of run.
+REPAIR = "repair"
+
 # Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
 Stage = str
@@ -71,6 +74,9 @@ class StageRequest(Message):
 
     run: RunRef
     prompt: PromptRef
+    repair: PromptRef | None = Field(
+        default=None, description="The prompt that mends a broken answer; none in older runs"
+    )
 
 
 class Rerun(Message):
