@@ -137,6 +137,29 @@ def _describe_plan(plan: Plan) -> tuple[str, dict[str, Any]]:
     return message, {"plan_id": plan.plan_id, "weeks": len(plan.weeks), "tasks": tasks}
 
 
+# For a person whose goal is refused without words of the model's.
+REFUSED = (
+    "Rein cannot help with this goal. If somebody may get hurt, please talk to a person you trust, "
+    "or call the emergency number of the place where you are."
+)
+NOT_A_GOAL = "This names nothing to work towards yet: please say what you want to reach."
+
+
+def _blocked_goal(request: PreprocessRequest) -> ClarifiedGoalDraft:
+    return ClarifiedGoalDraft(verdict="harmful", refusal_reason=REFUSED)
+
+
+def _validate_goal(request: PreprocessRequest, draft: ClarifiedGoalDraft) -> str | None:
+    if draft.verdict == "goal" or (draft.refusal_reason or "").strip():
+        return None
+    return f"refusal_reason: verdict '{draft.verdict}' needs one kind sentence for the person"
+
+
+def _refused_goal(request: PreprocessRequest, draft: ClarifiedGoalDraft) -> ClarifiedGoalDraft:
+    words = REFUSED if draft.verdict == "harmful" else NOT_A_GOAL
+    return draft.model_copy(update={"refusal_reason": words})
+
+
 def _validate_plan(request: PlanRequest, draft: PlanDraft) -> str | None:
     return wrong_weeks(draft, _weeks(request.goal, request.context, request.today))
 
@@ -151,6 +174,9 @@ PREPROCESS = StageSpec(
     render=_render_goal,
     store=_store_goal,
     describe=_describe_goal,
+    validate=_validate_goal,
+    blocked=_blocked_goal,
+    make_do=_refused_goal,
 )
 GENERATE = StageSpec(
     name="generate",

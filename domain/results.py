@@ -54,6 +54,7 @@ class RunSummary(Message):
     quality_score: float | None
     error_code: RunErrorCode | None
     cost_usd: Usd | None
+    cost_unknown_usd: Usd
     duration_ms: int | None
     source_trace_id: UUID | None
     created_at: datetime
@@ -91,7 +92,15 @@ class RunReport(Message):
     manifest: Manifest
     input_tokens: int
     output_tokens: int
-    cost_usd: Usd | None = Field(description="Null when a model's price is not known")
+    cost_usd: Usd | None = Field(
+        description="Null when a model's price is not known; at most this, if any call is unknown"
+    )
+    unknown_calls: int = Field(
+        description="Model calls whose bill is not known: under way, cut, or answered to nobody"
+    )
+    cost_unknown_usd: Usd = Field(
+        description="The part of `cost_usd` that is the most these calls can have cost"
+    )
     duration_ms: int | None
 
 

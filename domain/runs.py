@@ -12,6 +12,9 @@ from typing_extensions import TypeAliasType
 from domain.callers import LOCAL_TENANT
 from domain.run_errors import RunErrorCode
 
+# The prompt that asks for a broken answer again; it belongs to every kind of run.
+REPAIR = "repair"
+
 # Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
 Stage = str
@@ -72,6 +75,9 @@ class StageRequest(Message):
 
     run: RunRef
     prompt: PromptRef
+    repair: PromptRef | None = Field(
+        default=None, description="The prompt that mends a broken answer; none in older runs"
+    )
 
 
 class Rerun(Message):
