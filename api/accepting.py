@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from api.deps import Services
 from api.limits import admit, check_model
-from client import start_run
+from client import start_accepted
 from db.events import append_event
 from db.idempotency import claim_key
 from db.pool import Connection
@@ -24,6 +24,7 @@ from db.runs import StoredRequest, insert_run, select_found_run, select_request
 from domain.callers import Caller
 from domain.errors import IdempotencyMismatch, NotFound, Unavailable
 from domain.runs import (
+    REPAIR,
     Manifest,
     RunKind,
     RunRequest,
@@ -147,7 +148,8 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
     Raises Unavailable until a worker has registered the prompts.
     """
     current, stages = await select_current_prompts(conn), KINDS[kind].stage_names()
-    missing = [stage for stage in stages if stage not in current]
+    prompts = [*stages, REPAIR] if stages else []
+    missing = [stage for stage in prompts if stage not in current]
     if missing:
         raise Unavailable(
             f"no prompt is registered for {', '.join(missing)}",
@@ -156,16 +158,18 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
         )
     return Manifest(
         model=services.config.model,
-        prompts={stage: current[stage] for stage in stages},
+        prompts={stage: current[stage] for stage in prompts},
         quality_threshold=services.config.quality_threshold,
     )
 
 
 async def start(services: Services, request: RunRequest) -> bool:
-    """Start the run's workflow. False when Temporal is away: the reconciler starts it then."""
+    """Start the run's workflow. False when that failed: the reconciler tries it again."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            await start_run(services.temporal, request, services.start_options)
+            await start_accepted(
+                services.temporal, request, services.start_options, services.pools.application
+            )
     except (RPCError, RuntimeError, TimeoutError) as error:
         # RuntimeError is what the SDK raises when a lazy client cannot connect.
         log.warning(

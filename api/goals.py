@@ -43,7 +43,7 @@ class GoalQuery(RunQuery):
     """What a list of goals is narrowed to."""
 
     q: Annotated[str | None, AfterValidator(_no_nul)] = Field(
-        None, min_length=1, max_length=200, description="Words of the goal"
+        None, min_length=1, max_length=200, description="Parts of the goal's words, in any order"
     )
 
     def filters(self, caller: Caller) -> Filters:

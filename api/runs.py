@@ -31,6 +31,7 @@ from api.lists import RunQuery, next_page
 from api.models import Run, RunItem, RunPage
 from api.problems import ALWAYS, OF_BODIES, declared
 from api.reruns import RerunSubmission, repeat
+from db.events import select_is_over
 from db.results import Filters, select_runs
 from db.runs import select_found_run, select_request
 from domain.callers import Caller
@@ -88,6 +89,7 @@ async def _position(
 ) -> int:
     """Where the stream begins. Nothing left to tell is 204: it stops a browser's EventSource."""
     async with services.transaction(caller) as conn:
+        over = await select_is_over(conn, trace_id)
         found = await select_found_run(conn, caller.tenant, trace_id)
     if found is None:
         raise unknown_run(trace_id)
@@ -98,7 +100,7 @@ async def _position(
             f"came {after}",
             cure="send the id of an event of this run, or leave the header out to have them all",
         )
-    if found.status in FINAL_STATUSES and after == found.last_seq:
+    if over and after == found.last_seq:
         raise HTTPException(204)
     return after
 
@@ -117,7 +119,8 @@ async def watch_run(
 ) -> AsyncIterator[ServerSentEvent]:
     """The run's events as they come, from the first one, or from the one after Last-Event-ID.
 
-    The stream ends after the event `finished`. Any number may watch; a lost connection resumes.
+    The stream ends after the event `finished`; if an operator reset the run, after the last one.
+    Any number may watch; a lost connection resumes.
     """
     async with aclosing(services.watchers.watch(caller.tenant, trace_id, after)) as events:
         async for event in events:

@@ -44,7 +44,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class TemporalOptions:
-    """`tuned`: the dynamic config above. `file`: runs survive a restart. `ui`: with its pages."""
+    """`tuned`: as told above, not as shipped. `file`: runs survive a restart. `ui`: its pages."""
 
     tuned: bool = True
     file: bool = True
@@ -161,13 +161,13 @@ class Temporal:
         words += ["--port", str(self.port), "--http-port", str(self.http_port)]
         words += ["--log-level", "error", "--ui-disable-news-fetch"]
         words += ["--ui-port", str(self.ui_port)] if self.options.ui else ["--headless"]
-        for name, kind in SEARCH_ATTRIBUTES.items():
-            words += ["--search-attribute", f"{name}={kind}"]
         if self.options.file:
             words += ["--db-filename", str(self.state / "temporal.db")]
             for pragma in SQLITE_PRAGMAS:
                 words += ["--sqlite-pragma", pragma]
         if self.options.tuned:
+            for name, kind in SEARCH_ATTRIBUTES.items():
+                words += ["--search-attribute", f"{name}={kind}"]
             for key, value in DYNAMIC_CONFIG.items():
                 words += ["--dynamic-config-value", f"{key}={value}"]
         return words

@@ -7,10 +7,14 @@ from typing import Annotated, Literal
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
+from domain.run_errors import RunErrorCode
+
+# The prompt that asks for a broken answer again; it belongs to every kind of run.
+REPAIR = "repair"
 
 # Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
@@ -93,6 +97,9 @@ class StageRequest(Message):
 
     run: RunRef
     prompt: PromptRef
+    repair: PromptRef | None = Field(
+        default=None, description="The prompt that mends a broken answer; none in older runs"
+    )
 
 
 class Rerun(Message):
@@ -150,9 +157,26 @@ class Usage(Message):
 RunEventKind = TypeAliasType(
     "RunEventKind",
     Literal[
-        "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
+        "accepted",
+        "start_refused",
+        "stage_started",
+        "stage_retrying",
+        "stage_finished",
+        "stage_failed",
+        "finished",
     ],
 )
+
+
+class Waiting(Message):
+    """Why a run does not go on just now, and until when."""
+
+    code: RunErrorCode = "UNKNOWN"
+    since: datetime
+    next_try_at: datetime | None = Field(
+        default=None, description="Null for a start that was refused: it is tried every minute"
+    )
+    attempt: int | None = Field(default=None, description="How many attempts of the stage failed")
 
 
 class RunEvent(Message):
@@ -165,6 +189,14 @@ class RunEvent(Message):
     message: str
     data: dict[str, object]
     at: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the run waits for from this event on."""
+        if self.kind not in ("start_refused", "stage_retrying"):
+            return None
+        return Waiting.model_validate(self.data | {"since": self.at})
 
 
 def workflow_id(kind: RunKind, trace_id: UUID) -> str:

@@ -112,10 +112,12 @@ class Runs:
             await store_accepted(conn, request, user_id=user_id)
         return request.trace_id
 
-    async def event(self, trace_id: UUID, key: str, kind: RunEventKind = "stage_started") -> None:
-        stage = None if kind == "finished" else "preprocess"
+    async def event(
+        self, trace_id: UUID, key: str, kind: RunEventKind = "stage_started", **data: Any
+    ) -> None:
+        stage = None if kind in ("finished", "start_refused") else "preprocess"
         async with transaction(self.pools.application, self.tenant) as conn:
-            await append_event(conn, trace_id, key, kind, stage, key)
+            await append_event(conn, trace_id, key, kind, stage, key, data)
 
     async def finished(
         self,

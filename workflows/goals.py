@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.goals import EVALUATE, GENERATE, PLAN, PREPROCESS, REVISE, GoalActivities
@@ -26,9 +26,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.plans import PlanRef
     from domain.resolutions import Resolution
-    from domain.runs import RefusalCode, Stage
+    from domain.runs import REPAIR, RefusalCode, Stage
     from workflows.options import db_call, llm_call
-    from workflows.runs import RunCard, failure_code
+    from workflows.runs import RunCard, failure_code, is_cancellation
 
 
 class Candidate(NamedTuple):
@@ -94,6 +94,7 @@ class GoalGenerationWorkflow:
             PreprocessRequest(
                 run=request.run,
                 prompt=request.manifest.prompts["preprocess"],
+                repair=request.manifest.prompts.get(REPAIR),
                 goal=request.goal,
                 locale=request.locale,
                 context=request.context,
@@ -110,6 +111,7 @@ class GoalGenerationWorkflow:
             GenerateRequest(
                 run=request.run,
                 prompt=request.manifest.prompts["generate"],
+                repair=request.manifest.prompts.get(REPAIR),
                 goal=goal,
                 locale=request.locale,
                 context=request.context,
@@ -145,6 +147,7 @@ class GoalGenerationWorkflow:
                 EvaluateRequest(
                     run=self._request.run,
                     prompt=self._request.manifest.prompts["evaluate"],
+                    repair=self._request.manifest.prompts.get(REPAIR),
                     resolution=resolution,
                     locale=self._request.locale,
                 ),
@@ -168,6 +171,7 @@ class GoalGenerationWorkflow:
                 PlanRequest(
                     run=request.run,
                     prompt=request.manifest.prompts["plan"],
+                    repair=request.manifest.prompts.get(REPAIR),
                     goal=goal,
                     resolution=resolution,
                     locale=request.locale,
@@ -183,7 +187,7 @@ class GoalGenerationWorkflow:
         with _may_fail("generate", {}):
             resolution = await self._resolve(goal, rejected=first)
             second = await self._assess(goal, resolution, TakenOver())
-            return max(first, second, key=_overall)  # the first one on a tie
+            return max(first, second, key=_merit)  # the first one on a tie
         return first
 
     def _refused(self, code: RefusalCode, words: str | None) -> GoalOutcome:
@@ -198,8 +202,9 @@ class GoalGenerationWorkflow:
         return needs_revision(candidate.evaluation, self._request.manifest.quality_threshold)
 
 
-def _overall(candidate: Candidate) -> float:
-    return candidate.evaluation.overall if candidate.evaluation else -1
+def _merit(candidate: Candidate) -> tuple[bool, float]:
+    """A whole candidate is worth more than one of which a half failed, whatever its score."""
+    return not candidate.missing, candidate.evaluation.overall if candidate.evaluation else -1
 
 
 @contextmanager
@@ -208,7 +213,7 @@ def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
     try:
         yield
     except ActivityError as error:
-        if is_cancelled_exception(error):
+        if is_cancellation(error):
             raise asyncio.CancelledError from error
         missing[stage] = failure_code(error)
 

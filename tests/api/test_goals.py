@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from api import accepting, answers
+from api.accepting import Sent
 from db.pool import Pool, acquire
 from db.runs import select_found_run
 from domain.errors import Unavailable
+from domain.goals import GoalSubmission, SubmittedContext
 from domain.runs import pseudonym
 from tests.factories import Runs
 
@@ -24,6 +26,15 @@ class _In2100(datetime):
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "_In2100":
         return cls(2100, 1, 1, 10, 30, tzinfo=tz)
+
+
+class _ContextOfTheNextRelease(SubmittedContext):
+    mood: str | None = None
+
+
+class _OfTheNextRelease(GoalSubmission):
+    context: _ContextOfTheNextRelease | None = None
+    mood: str = "calm"
 
 
 INJECTIONS = yaml.safe_load(
@@ -86,6 +97,48 @@ class TestCreate:
         assert answer.status_code == 422
         assert answer.json()["code"] == "IDEMPOTENCY_KEY_REUSED"
         assert answer.json()["trace_id"] == first.json()["trace_id"]
+
+    async def test_a_key_is_free_again_when_it_has_expired(
+        self, http: httpx.AsyncClient, pool: Pool
+    ) -> None:
+        key = uuid4().hex
+        first = await _post(http, **{"Idempotency-Key": key})
+        async with acquire(pool) as conn:
+            await conn.execute(
+                "UPDATE idempotency_keys SET expires_at = now() - interval '1 s' WHERE key = $1",
+                key,
+            )
+        second = await _post(http, BODY | {"goal": "Learn the cello"}, **{"Idempotency-Key": key})
+        third = await _post(http, BODY | {"goal": "Learn the cello"}, **{"Idempotency-Key": key})
+        assert second.status_code == third.status_code == 202
+        assert second.json()["trace_id"] == third.json()["trace_id"] != first.json()["trace_id"]
+
+    def test_a_field_that_a_release_adds_makes_no_other_request(self) -> None:
+        """A retry may meet the next release; what it sends is what it sent before."""
+        before, after = (
+            Sent(
+                "/api/goals", model.model_validate(BODY | {"context": {"experience": "None"}}), "k"
+            )
+            for model in (GoalSubmission, _OfTheNextRelease)
+        )
+        assert before.fingerprint == after.fingerprint
+        other = Sent("/api/goals", GoalSubmission.model_validate(BODY), "k")
+        assert other.fingerprint != before.fingerprint
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            BODY | {"locale": None, "context": None},
+            BODY | {"context": {"experience": None, "deadline": None}},
+        ],
+    )
+    async def test_null_is_left_out(self, http: httpx.AsyncClient, body: dict[str, Any]) -> None:
+        """Typed clients send a null for what they have not."""
+        answer = await _post(http, body)
+        assert answer.status_code == 202, answer.text
+        plain = (await _post(http)).json()
+        assert answer.json()["locale"] == plain["locale"]
+        assert answer.json()["context"] == plain["context"]
 
     async def test_a_repeated_request_may_come_after_its_deadline(
         self, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch

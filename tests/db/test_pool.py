@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from db import pool as database
-from db.pool import Pool, Role, acquire
+from db.pool import Pool, Role, acquire, transaction
 from domain.errors import Unavailable
 from domain.runs import PromptRef
 
@@ -183,3 +183,22 @@ async def test_our_own_mistakes_are_not_called_unavailable(module_postgres_url: 
         with pytest.raises(asyncpg.InterfaceError):
             async with acquire(pool) as conn:
                 await conn.fetchval("SELECT $1::int", "no number", "too many")
+
+
+async def test_a_table_that_changed_under_a_statement_is_unavailable_once(
+    module_postgres_url: str,
+) -> None:
+    admin = await asyncpg.connect(module_postgres_url)
+    await admin.execute("CREATE TABLE changing (n int); GRANT SELECT ON changing TO PUBLIC")
+    async with database.connect(module_postgres_url, size=1, role=ROLE) as pool:
+
+        async def read() -> object:
+            async with transaction(pool, "local") as conn:
+                return await conn.fetch("SELECT * FROM changing")
+
+        await read()
+        await admin.execute("ALTER TABLE changing ADD COLUMN m int")
+        with pytest.raises(Unavailable):
+            await read()
+        assert await read() == []
+    await admin.close()

@@ -106,6 +106,19 @@ async def test_an_unknown_finish_reason_keeps_its_text(gemini_house: GeminiHouse
     assert (await gemini_house.ask(ClarifiedGoalDraft, GOAL)).text
 
 
+async def test_an_answer_may_come_without_token_counts(gemini_house: GeminiHouse) -> None:
+    await gemini_house.control.faults({"fault": "uncounted"})
+    answer = await gemini_house.ask(ClarifiedGoalDraft, GOAL)
+    assert answer.text
+    assert answer.usage_metadata is None
+    assert (await gemini_house.control.calls())[-1]["served"]
+
+
+async def test_a_test_may_put_any_text_in_its_mouth(gemini_house: GeminiHouse) -> None:
+    await gemini_house.control.faults({"fault": "says", "args": {"text": '{"verdict":"goal"}'}})
+    assert (await gemini_house.ask(ClarifiedGoalDraft, GOAL)).text == '{"verdict":"goal"}'
+
+
 @pytest.mark.parametrize("fault", ["malformed", "fenced"])
 async def test_a_text_that_is_not_json(gemini_house: GeminiHouse, fault: str) -> None:
     await gemini_house.control.faults({"fault": fault})

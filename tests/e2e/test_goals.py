@@ -187,3 +187,18 @@ async def test_the_same_key_finds_the_same_run(backend: Backend) -> None:
 
 def _seconds(at: object) -> float:
     return at if isinstance(at, float) else datetime.fromisoformat(str(at)).timestamp()
+
+
+async def test_a_run_that_waits_says_for_what_and_until_when(
+    backend: Backend, stack_gemini: GeminiControl
+) -> None:
+    await stack_gemini.faults({"fault": "rate_limit", "stage": "generate", "args": {"seconds": 4}})
+    trace_id = await backend.submit(GOAL)
+    told = (await backend.events(trace_id, until="stage_retrying"))[-1]["waiting"]
+    run = await backend.get(trace_id)
+    assert run["waiting"] == told
+    assert (told["code"], told["attempt"]) == ("RATE_LIMITED", 1)
+    wait = datetime.fromisoformat(told["next_try_at"]) - datetime.fromisoformat(told["since"])
+    assert wait.total_seconds() == pytest.approx(4, abs=1)
+    ended = await backend.finished(trace_id)
+    assert (ended["status"], ended["waiting"]) == ("success", None)
