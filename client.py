@@ -53,6 +53,7 @@ PLAIN_METADATA = (
     "prompt",
     "prompt_sha256",
     "quality_status",
+    "refusal_code",
     "rerun",
     "tenant",
     "run_url",

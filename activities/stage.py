@@ -46,6 +46,10 @@ def _is_fine(request: StageRequest, draft: BaseModel) -> str | None:
     return None
 
 
+def _stays_wrong(request: StageRequest, draft: BaseModel) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class StageSpec(Generic[Q, D, R]):
     """A stage as data: what it asks of the model, and what becomes of the answer.
@@ -72,10 +76,8 @@ class StageSpec(Generic[Q, D, R]):
     """The sentence and the facts of the event that tells the result."""
     validate: Callable[[Q, D], str | None] = _is_fine
     """Names what is wrong with a well-formed answer."""
-    blocked: Callable[[Q], D] | None = None
-    """What stands for an answer that the provider's safety rules withhold; else the stage fails."""
-    make_do: Callable[[Q, D], D] | None = None
-    """What is made of a well-formed answer that is still wrong after its repair."""
+    mend: Callable[[Q, D], D | None] = _stays_wrong
+    """Makes an answer right that is still wrong after its repair; None fails the stage."""
 
 
 class StageRunner:
@@ -157,7 +159,6 @@ class _Attempt(Generic[Q, D, R]):
             span_name=spec.call,
             worker_id=runner.worker_id,
         )
-        self._was_blocked = False
 
     async def obtain(self, prompt: Prompt, repairing: Prompt) -> D:
         """The stage's answer as its draft model, with one repair when the first one is broken.
@@ -184,7 +185,6 @@ class _Attempt(Generic[Q, D, R]):
         async with self._transaction() as conn:
             result = await self._spec.store(conn, self._request, draft)
             message, facts = self._spec.describe(result)
-            facts |= {"code": "BLOCKED"} if self._was_blocked else {}
             await self._event(conn, "finished", "stage_finished", message, facts)
             await self._trace.finish(conn, output=result.model_dump(mode="json"))
         return result
@@ -231,7 +231,7 @@ class _Attempt(Generic[Q, D, R]):
         except ModelError as error:
             span.fail(error.code, error.message)
             raise
-        span.finish(metadata={"code": "BLOCKED"} if self._was_blocked else None)
+        span.finish()
         return draft
 
     async def _begin(self, conn: Connection) -> None:
@@ -239,21 +239,12 @@ class _Attempt(Generic[Q, D, R]):
         await self._trace.open(conn)
 
     def _read(self, answer: Answer, request: Request) -> D:
-        spec = self._spec
-        try:
-            draft = read(answer, spec.schema)
-        except ModelError as error:
-            if error.code != "BLOCKED" or spec.blocked is None:
-                raise
-            self._was_blocked = True
-            return spec.blocked(self._request)
-        wrong = spec.validate(self._request, draft)
-        if wrong and request.repair and spec.make_do:
-            draft = spec.make_do(self._request, draft)
-            wrong = spec.validate(self._request, draft)
-        if wrong:
+        draft = read(answer, self._spec.schema)
+        wrong = self._spec.validate(self._request, draft)
+        mended = self._spec.mend(self._request, draft) if wrong and request.repair else None
+        if wrong and mended is None:
             raise ModelError.invalid(wrong)
-        return draft
+        return mended or draft
 
     async def _event(
         self, conn: Connection, what: str, kind: RunEventKind, message: str, facts: dict[str, Any]

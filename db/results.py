@@ -19,13 +19,13 @@ from domain.results import (
     RunReport,
     RunSummary,
 )
-from domain.runs import RunKind, RunStatus
+from domain.runs import RefusalCode, RunKind, RunStatus
 
 # While a run is under way its bill is summed from the ledger; at its end the sum is in its row.
 _RUN = f"""
     SELECT r.trace_id, r.kind, r.status, r.stage, r.user_id, r.created_at, r.started_at,
            r.finished_at, r.quality_score, r.error_code, r.error_message, r.outcome, r.manifest,
-           r.duration_ms, r.goal_id, r.request -> 'rerun' AS rerun,
+           r.duration_ms, r.goal_id, r.refusal_code, r.request -> 'rerun' AS rerun,
            CASE WHEN r.finished_at IS NULL THEN spent.input_tokens ELSE r.input_tokens
             END AS input_tokens,
            CASE WHEN r.finished_at IS NULL THEN spent.output_tokens ELSE r.output_tokens
@@ -64,7 +64,7 @@ _GOAL = f"""
                (rerun ->> 'plan_id')::uuid AS plan_id
           FROM ({_RUN}) AS run
     )
-    SELECT r.*, g.goal, g.locale, g.context, c.body AS clarified, drafts.drafts
+    SELECT r.*, g.goal, g.locale, g.time_zone, g.context, c.body AS clarified, drafts.drafts
       FROM run r
       JOIN goals g ON g.trace_id = r.goal_id
       LEFT JOIN clarified_goals c ON c.trace_id = r.clarified_by
@@ -87,7 +87,7 @@ _GOAL = f"""
 _SUMMARY = """
            r.trace_id, r.kind, r.status, r.stage, r.user_id, r.quality_score, r.error_code,
            r.cost_usd, r.cost_unknown_usd, r.duration_ms, r.source_trace_id, r.created_at,
-           r.finished_at
+           r.finished_at, r.refusal_code
 """
 _RUNS = f"SELECT {_SUMMARY}, r.outcome ->> 'title' AS title FROM runs r"  # noqa: S608
 _GOALS = f"""
@@ -117,6 +117,7 @@ class Filters(NamedTuple):
     since: datetime | None = None
     before: datetime | None = None
     user_id: str | None = None
+    refusal_code: RefusalCode | None = None
     text: str | None = None
     goal_ids: Sequence[UUID] | None = None
 
@@ -134,6 +135,7 @@ _CONDITIONS = {
     "since": "r.created_at >= {}",
     "before": "r.created_at < {}",
     "user_id": "r.user_id = {}",
+    "refusal_code": "r.refusal_code = {}",
     "text": "NOT EXISTS (SELECT FROM unnest((SELECT string_to_array(goal_words({}), ' '))) AS word"
     " WHERE strpos(g.words, word) = 0)",
     "goal_ids": "r.goal_id = ANY({})",

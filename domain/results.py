@@ -12,7 +12,7 @@ from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
 from domain.run_errors import RunErrorCode
-from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage, Waiting
+from domain.runs import Manifest, Message, RefusalCode, Rerun, RunKind, RunStatus, Stage, Waiting
 
 
 def _plain(amount: Decimal) -> str:
@@ -59,6 +59,7 @@ class RunSummary(Message):
     source_trace_id: UUID | None
     created_at: datetime
     finished_at: datetime | None
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
 
 
 class GoalSummary(RunSummary):
@@ -87,6 +88,7 @@ class RunReport(Message):
         description="Stages that failed for good, with their error codes: rerun from there"
     )
     refusal: str | None = Field(description="Why it was refused, in words for the person")
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
     error: RunError | None
     rerun: Rerun | None = Field(description="The run that this one repeats, and from which stage")
     manifest: Manifest
@@ -108,7 +110,8 @@ class GoalReport(RunReport):
     """A goal's run whole: what was asked and what came of it so far."""
 
     goal: str
-    locale: str
+    locale: str | None = Field(description="Null: the language of the goal")
+    time_zone: str | None = Field(description="Null: UTC")
     context: GoalContext
     clarified_goal: ClarifiedGoal | None
     resolution: Resolution | None

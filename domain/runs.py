@@ -2,11 +2,12 @@
 
 import hashlib
 import hmac
-from datetime import date, datetime
-from typing import Literal
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
@@ -37,6 +38,27 @@ RunStatus = TypeAliasType(
 FINAL_STATUSES: frozenset[RunStatus] = frozenset(
     ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
 )
+
+
+# Who refused to work on a person's words: Rein's own rule, the model's verdict, or the provider.
+RefusalCode = TypeAliasType("RefusalCode", Literal["CRISIS", "HARMFUL", "NOT_A_GOAL", "BLOCKED"])
+
+
+def _known(time_zone: str) -> str:
+    if time_zone not in available_timezones():
+        raise ValueError("expected an IANA time zone, such as Europe/Berlin")
+    return time_zone
+
+
+TimeZone = Annotated[
+    str,
+    AfterValidator(_known),
+    Field(
+        max_length=64,
+        description="IANA name of where the person is: it decides which day is today",
+        examples=["Europe/Berlin"],
+    ),
+]
 
 
 class Message(BaseModel):
@@ -95,7 +117,8 @@ class RunRequest(Message):
     tenant: str = Field(default=LOCAL_TENANT, description="Who owns the run and all it makes")
     user: str = Field(description="The person's pseudonym")
     about: str = Field(default="", description="What the run is about, in one line for operators")
-    today: date = Field(description="The day the run was accepted (UTC)")
+    time_zone: str | None = Field(default=None, description="IANA name; UTC when not known")
+    today: date = Field(description="The day the run was accepted, where the person is")
     manifest: Manifest
     rerun: Rerun | None = None
 
@@ -112,6 +135,7 @@ class RunOutcome(Message):
     title: str | None = None
     quality_score: float | None = None
     refusal_reason: str | None = None
+    refusal_code: RefusalCode | None = None
     missing: dict[Stage, str] = Field(
         default={}, description="Stages that failed for good, with their error codes"
     )
@@ -193,6 +217,11 @@ def part_id(trace_id: UUID, part: str, of: object) -> UUID:
 def pseudonym(user_id: str, key: str) -> str:
     """A stable name for a user that says nothing about the person (HMAC-SHA-256, 16 hex digits)."""
     return "u-" + hmac.new(key.encode(), user_id.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def day_of(at: datetime, time_zone: str | None) -> date:
+    """Which day it is where the person is; UTC's, when nobody knows where that is."""
+    return at.astimezone(ZoneInfo(time_zone) if time_zone else UTC).date()
 
 
 def trace_id_of(workflow_id: str) -> UUID | None:

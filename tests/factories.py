@@ -91,7 +91,7 @@ async def store_accepted(
     """The rows of a goal that was accepted and has not started."""
     now, trace_id = at or datetime.now(UTC), request.trace_id
     await insert_run(conn, request, user_id=user_id, goal_id=trace_id, created_at=now)
-    await insert_goal(conn, trace_id, request.goal, request.locale, request.context)
+    await insert_goal(conn, request)
     await append_event(conn, trace_id, "accepted", "accepted", None, "Accepted")
     context = TraceContext(trace_id=trace_id, project=PROJECT)
     await open_trace(conn, context, name="goal_generation_pipeline", started_at=now)
@@ -175,6 +175,10 @@ def clarified(trace_id: UUID, verdict: Any) -> ClarifiedGoal:
         clarified_goal="Run five kilometres without a pause",
         category="fitness",
         smart=SmartCriteria(**words),
+        refusal_reason=None,
+        deadline=None,
+        assumptions=[],
+        open_questions=[],
         trace_id=trace_id,
     )
 

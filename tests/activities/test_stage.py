@@ -5,11 +5,11 @@ import json
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.goals import NOT_A_GOAL, REFUSED
 from db.pool import acquire
 from devstack.controls import GeminiControl
+from domain.crisis import Refused, refusal
 from domain.runs import PromptRef
-from tests.activities.bench import Bench
+from tests.activities.bench import GOAL, Bench
 
 pytestmark = pytest.mark.stack
 
@@ -80,24 +80,13 @@ async def test_a_prompt_that_is_not_registered_is_named(bench: Bench) -> None:
     assert caught.value.non_retryable
 
 
-async def test_what_the_providers_safety_rules_block_is_refused(
-    bench: Bench, gemini_standin: GeminiControl
-) -> None:
-    await gemini_standin.faults({"fault": "prompt_blocked", "calls": "all"})
-    goal = await bench.run()
-    assert (goal.verdict, goal.refusal_reason) == ("harmful", REFUSED)
-    event = (await bench.rows("SELECT kind, data FROM run_events ORDER BY seq DESC LIMIT 1"))[0]
-    assert (event["kind"], event["data"]["code"]) == ("stage_finished", "BLOCKED")
-    assert not any("error_info" in span for span in await bench.spans("json_parsing"))
-
-
-@pytest.mark.parametrize(("verdict", "words"), [("harmful", REFUSED), ("not_a_goal", NOT_A_GOAL)])
+@pytest.mark.parametrize("verdict", ["harmful", "not_a_goal"])
 async def test_a_refusal_without_words_gets_some(
-    bench: Bench, gemini_standin: GeminiControl, verdict: str, words: str
+    bench: Bench, gemini_standin: GeminiControl, verdict: Refused
 ) -> None:
     says = {"fault": "says", "calls": "all", "args": {"text": f'{{"verdict": "{verdict}"}}'}}
     await gemini_standin.faults(says)
-    assert (await bench.run()).refusal_reason == words
+    assert (await bench.run()).refusal_reason == refusal(verdict, GOAL, "en")
     assert [call["repair"] for call in await bench.calls()] == [False, True]
 
 

@@ -13,7 +13,7 @@ from api.accepting import Sent
 from db.pool import Pool, acquire
 from db.runs import select_found_run
 from domain.errors import Unavailable
-from domain.goals import GoalContext, GoalSubmission
+from domain.goals import GoalSubmission, SubmittedContext
 from domain.runs import pseudonym
 from tests.factories import Runs
 
@@ -24,13 +24,13 @@ class _In2100(datetime):
         return cls(2100, 1, 1, tzinfo=tz)
 
 
-class _ContextOfTheNextRelease(GoalContext):
+class _ContextOfTheNextRelease(SubmittedContext):
     mood: str | None = None
 
 
 class _OfTheNextRelease(GoalSubmission):
     context: _ContextOfTheNextRelease | None = None
-    time_zone: str = "UTC"
+    mood: str = "calm"
 
 
 BODY = {"goal": "I want to run a 5K by end of Q1", "user_id": "user-42"}
