@@ -138,6 +138,20 @@ async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Fou
     return None if row is None else FoundRun.model_validate(dict(row))
 
 
+async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
+    """The same, held until the transaction ends: those who rate a run come one after the other."""
+    row = await conn.fetchrow(
+        """
+        SELECT trace_id, kind, status, last_seq
+          FROM runs WHERE trace_id = $1 AND tenant_id = $2
+           FOR NO KEY UPDATE
+        """,
+        trace_id,
+        tenant,
+    )
+    return None if row is None else FoundRun.model_validate(dict(row))
+
+
 async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> StoredRequest | None:
     """The input of a tenant's run."""
     row = await conn.fetchrow(

@@ -176,7 +176,7 @@ async def test_feedback_reaches_the_trace_after_opik_is_back(
     feedback = {"trace_id": trace_id, "user_id": "u", "rating": 4.5, "comment": "tight timeline"}
     assert (await backend.http.post("/api/feedback", json=feedback)).status_code == 201
     await stack.start("opik")
-    trace = await analyst.trace(trace_id, scores=6)
+    trace = await analyst.trace(trace_id, scores=7)
     rating = next(
         score for score in trace["feedback_scores"] if score["name"] == "user_feedback.rating"
     )
