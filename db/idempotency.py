@@ -6,7 +6,7 @@ from uuid import UUID
 
 from db.pool import Connection
 
-# A caller that has not repeated its request after this will not do so any more.
+# A caller that lost an answer repeats its request within seconds or hours, not after a day.
 LIFETIME = timedelta(hours=24)
 
 

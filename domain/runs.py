@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from domain.callers import LOCAL_TENANT
 
-# Which kinds there are says workflows/kinds.py, and which stages a kind has: no list stands here.
+# Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
 Stage = str
 

@@ -51,6 +51,8 @@ class Row:
         payload: The entity in Opik's own field names.
         event_time: Orders the versions of a row; None means the moment of writing, by
             PostgreSQL's clock, which all writers share.
+        attempt: The attempt of the stage that the row tells of; 0 for rows without one. A lower
+            attempt never replaces a higher one's row, because it may be one that Temporal gave up.
         wait_s: Holds an open row back, so that a span which ends soon is sent only once.
     """
 
@@ -61,6 +63,7 @@ class Row:
     payload: dict[str, object]
     event_time: datetime | None
     finality: SpanState = SpanState.ENDED
+    attempt: int = 0
     wait_s: float = 0
 
 
@@ -145,17 +148,18 @@ WITH old AS (
 SELECT count(*) FROM gone
 """  # noqa: S608 - constants
 
+# $1 is a list of rows; see `write`.
 WRITE = """
 WITH incoming AS (
     SELECT r.*, coalesce((SELECT project FROM trace_outbox t WHERE t.kind = 'trace'
         AND t.id = r.trace_id::text), r.project) AS of_project
     FROM jsonb_to_recordset($1::text::jsonb) AS r(kind text, id text, trace_id uuid, project text,
-        payload jsonb, event_time timestamptz, finality smallint, wait_s float)
+        payload jsonb, event_time timestamptz, finality smallint, attempt integer, wait_s float)
 ), written AS (
     INSERT INTO trace_outbox AS o
-        (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
+        (kind, id, trace_id, project, payload, event_time, finality, attempt, next_try_at)
     SELECT kind, id, trace_id, of_project, payload, coalesce(event_time, clock_timestamp()),
-        finality, now() + wait_s * interval '1 second'
+        finality, attempt, now() + wait_s * interval '1 second'
     FROM incoming ORDER BY kind, id  -- the order of locks
     ON CONFLICT (kind, id) DO UPDATE SET
         payload = CASE
@@ -168,29 +172,49 @@ WITH incoming AS (
             END,
         -- Opik keeps the version with the newest time, so the replacing row must be newer.
         event_time = greatest(excluded.event_time, o.event_time + interval '1 microsecond'),
-        finality = excluded.finality, next_try_at = excluded.next_try_at,
-        state = 'pending', attempts = 0, error = NULL
-    WHERE excluded.finality > o.finality OR (excluded.finality = o.finality
-        AND excluded.finality <> 1 AND excluded.event_time >= o.event_time)
-    RETURNING next_try_at
+        finality = excluded.finality, attempt = excluded.attempt,
+        next_try_at = excluded.next_try_at, state = 'pending', attempts = 0, error = NULL
+    WHERE excluded.attempt >= o.attempt AND (excluded.finality > o.finality
+        OR (excluded.finality = o.finality AND excluded.finality <> 1
+            AND excluded.event_time >= o.event_time))
+    RETURNING id, next_try_at
 )
 SELECT (SELECT array_agg(s.trace_id) FROM (SELECT DISTINCT trace_id FROM incoming
         WHERE kind = 'span' AND finality > 0) AS s
     WHERE (SELECT t.finality FROM trace_outbox t
         WHERE t.kind = 'trace' AND t.id = s.trace_id::text) = 2) AS ended_traces,
+    (SELECT array_agg(id) FROM incoming
+        WHERE kind = 'span' AND id NOT IN (SELECT id FROM written)) AS refused_spans,
     (SELECT pg_notify('trace_outbox', '')
         WHERE EXISTS (SELECT FROM written WHERE next_try_at <= now())) AS notified
 """
 
+# The spans $1 get the parent $2.
+MOVE = """
+UPDATE trace_outbox SET payload = payload || jsonb_build_object('parent_span_id', $2::text)
+WHERE kind = 'span' AND id = ANY($1)
+"""
 
-async def write(conn: Connection, rows: Sequence[Row]) -> None:
-    """Put rows into the outbox; spans of a trace that has ended are added to its totals."""
-    if rows:
-        ended_traces = await conn.fetchval(WRITE, as_json([vars(row) for row in rows]))
-        for trace_id in sorted(ended_traces or ()):
-            # A statement sees only what was committed before it began, so the lock comes first.
-            await conn.execute(LOCK_TRACE, trace_id)
-            await conn.execute(RENEW_TOTALS, trace_id)
+
+async def write(conn: Connection, rows: Sequence[Row]) -> frozenset[str]:
+    """Put rows into the outbox; spans of a trace that has ended are added to its totals.
+
+    Returns the ids of spans that were refused, because a more final or newer row, or that of a
+    higher attempt, was there already.
+    """
+    if not rows:
+        return frozenset()
+    result = await conn.fetchrow(WRITE, as_json([vars(row) for row in rows]))
+    for trace_id in sorted(result["ended_traces"] or ()):
+        # A statement sees only what was committed before it began, so the lock comes first.
+        await conn.execute(LOCK_TRACE, trace_id)
+        await conn.execute(RENEW_TOTALS, trace_id)
+    return frozenset(result["refused_spans"] or ())
+
+
+async def move_spans(conn: Connection, ids: Sequence[str], parent: UUID) -> None:
+    """Give spans another parent; only in the transaction that stored them, before any is sent."""
+    await conn.execute(MOVE, ids, str(parent))
 
 
 async def backlog(conn: Connection) -> Backlog:

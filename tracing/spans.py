@@ -13,7 +13,15 @@ from temporalio import activity
 from tracing.children import ChildSpan, SpanType, child_fields
 from tracing.context import TraceContext, current
 from tracing.ids import uuid7
-from tracing.outbox import Connection, Row, SpanState, error_info, without_none, write
+from tracing.outbox import (
+    Connection,
+    Row,
+    SpanState,
+    error_info,
+    move_spans,
+    without_none,
+    write,
+)
 from tracing.redaction import redaction
 from tracing.traces import RunEnd, close_trace, derived_opening
 
@@ -24,7 +32,11 @@ ATTEMPTS_NOTED = 20
 
 
 class StageTrace:
-    """The spans of one attempt of a stage. Only `open`, `finish` and `fail` store anything."""
+    """The spans of one attempt of a stage. Only `open`, `finish` and `fail` store anything.
+
+    An attempt that Temporal gave up may still be running while its successor is, or after it. Such
+    an attempt stores its own span and its steps; the stage's span stays as the successor left it.
+    """
 
     def __init__(
         self,
@@ -105,8 +117,8 @@ class StageTrace:
         if self.attempt > 1:
             rows += self._attempt_rows(now, SpanState.ENDED, end_time=now)
         rows += self._child_rows(now, below_attempts=self.attempt > 1)
-        await write(conn, rows + self._opening_rows())
-        await self._end_alone(conn, now, "success", output=output)
+        if await self._store_ended_stage(conn, rows, now, end_time=now):
+            await self._end_alone(conn, now, "success", output=output)
 
     async def fail(
         self, conn: Connection, error_type: str, message: str, *, retrying: bool
@@ -114,17 +126,31 @@ class StageTrace:
         """Store a failed attempt. `retrying`: another one follows, so the stage stays open."""
         now = datetime.now(UTC)
         ending = {"end_time": now, "error_info": error_info(error_type, message)}
-        if retrying:
-            rows = [self._stage_row(now, SpanState.OPEN)]
-        else:
-            rows = [self._stage_row(now, SpanState.ENDED, **ending)]
         below_attempts = retrying or self.attempt > 1
+        rows = self._child_rows(now, below_attempts, (error_type, message))
         if below_attempts:
             rows += self._attempt_rows(now, SpanState.ENDED, **ending)
-        rows += self._child_rows(now, below_attempts, (error_type, message))
-        await write(conn, rows + self._opening_rows())
-        if not retrying:
+        if retrying:
+            rows.append(self._stage_row(now, SpanState.OPEN))
+            await write(conn, rows + self._opening_rows())
+            return
+        rows.append(self._stage_row(now, SpanState.ENDED, **ending))
+        if await self._store_ended_stage(conn, rows, now, **ending):
             await self._end_alone(conn, now, "failed", (error_type, message))
+
+    async def _store_ended_stage(
+        self, conn: Connection, rows: list[Row], now: datetime, **ending: object
+    ) -> bool:
+        """Write the rows; False when a later attempt has taken the stage over."""
+        refused = await write(conn, rows + self._opening_rows())
+        if str(self.span_id) not in refused:
+            return True
+        if self.attempt == 1:
+            # It turns out not to be the only attempt, so it gets a span, with its steps below it.
+            await write(conn, self._attempt_rows(now, SpanState.ENDED, **ending))
+            steps = [str(span.id) for span in self._children]
+            await move_spans(conn, steps, self._attempt_id(self.attempt))
+        return False
 
     async def _end_alone(
         self,
@@ -170,20 +196,24 @@ class StageTrace:
             metadata=metadata,
             **ending,
         )
-        return self._row(self.span_id, fields, now, finality)
+        return self._row(self.span_id, fields, now, finality, self.attempt)
 
     def _attempt_rows(self, now: datetime, finality: SpanState, **ending: object) -> list[Row]:
-        """This attempt, and those before it in case that they never stored how they ended."""
+        """This attempt, and those before it in case that they never stored how they ended.
+
+        An attempt whose step is stored here is among them, however long ago it was.
+        """
         fields = {
             "parent_span_id": self.span_id,
             "name": f"attempt_{self.attempt}",
             "start_time": self._info.started_time,
             **ending,
         }
-        earlier = range(max(1, self.attempt - ATTEMPTS_NOTED), self.attempt)
+        lately = range(max(1, self.attempt - ATTEMPTS_NOTED), self.attempt)
+        earlier = {*lately, *(span.attempt for span in self._children)} - {self.attempt}
         return [
-            *(self._lost_attempt_row(attempt, now) for attempt in earlier),
-            self._row(self._attempt_id(self.attempt), fields, now, finality),
+            *(self._lost_attempt_row(attempt, now) for attempt in sorted(earlier)),
+            self._row(self._attempt_id(self.attempt), fields, now, finality, self.attempt),
         ]
 
     def _lost_attempt_row(self, attempt: int, now: datetime) -> Row:
@@ -197,7 +227,7 @@ class StageTrace:
                 "ActivityAttemptLost", "Its worker did not report how it ended"
             ),
         }
-        return self._row(self._attempt_id(attempt), fields, now, SpanState.LOST)
+        return self._row(self._attempt_id(attempt), fields, now, SpanState.LOST, attempt)
 
     def _child_rows(
         self, now: datetime, below_attempts: bool, error: tuple[str, str] | None = None
@@ -213,6 +243,7 @@ class StageTrace:
                 },
                 span.ended_at or now,
                 SpanState.ENDED,
+                self.attempt,
             )
             for span in self._children
         ]
@@ -222,7 +253,12 @@ class StageTrace:
         return [derived_opening(self._context, root)] if root else []
 
     def _row(
-        self, identity: UUID, fields: Mapping[str, object], now: datetime, finality: SpanState
+        self,
+        identity: UUID,
+        fields: Mapping[str, object],
+        now: datetime,
+        finality: SpanState,
+        attempt: int,
     ) -> Row:
         context = self._context
         payload = {
@@ -233,7 +269,14 @@ class StageTrace:
             **without_none(environment=context.environment),
             **fields,
         }
-        wait_s = OPEN_AFTER_S if finality is SpanState.OPEN else 0
         return Row(
-            "span", str(identity), context.trace_id, context.project, payload, now, finality, wait_s
+            kind="span",
+            id=str(identity),
+            trace_id=context.trace_id,
+            project=context.project,
+            payload=payload,
+            event_time=now,
+            finality=finality,
+            attempt=attempt,
+            wait_s=OPEN_AFTER_S if finality is SpanState.OPEN else 0,
         )

@@ -71,7 +71,7 @@ class _Compiler:
         node.choices += [schema["const"]] if "const" in schema else schema.get("enum") or []
         for option in either(schema, "anyOf", "any_of") or schema.get("oneOf") or []:
             if str(option.get("type", "")).lower() == "null":
-                node.nullable = True
+                node.nullable, node.kind = True, "null"
             else:
                 node.options.append(self.compile(option))
         self._children(node, schema)

@@ -124,6 +124,7 @@ def test_of_several_lines_one_is_taken_and_that_is_said() -> None:
     ("text", "verdict"),
     [
         ("asdf", "not_a_goal"),
+        ("asdf qwer zxcv", "not_a_goal"),
         ("what time is it?", "not_a_goal"),
         ("hello", "not_a_goal"),
         ("The sky is blue", "not_a_goal"),
@@ -196,7 +197,7 @@ def test_the_demos_goal_reads_well() -> None:
     assert [phase.start_week for phase in resolution.phases] == [1, 7, 13]
     assert plan.weeks[0].focus == "Base: towards 1.5 km in one go"
     assert plan.weeks[3].focus == "Base, easier week: towards 2 km in one go"
-    assert plan.weeks[-1].tasks[-1].what == "Long one: 5 km without a break"
+    assert plan.weeks[-1].tasks[-1].what == "Long session: 5 km in one piece"
     assert (plan.milestones[-1].title, plan.milestones[-1].measure) == (
         "Run a 5K",
         "5 km in one go",

@@ -1,18 +1,21 @@
 """A shipper at work, and something for it to ship."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import from_json
+
 from db.pool import Pool
 from devstack.controls import OpikControl
 from tracing import RunEnd, Score, TraceContext, close_trace, new_trace_id, open_trace, put_scores
 from tracing.ids import uuid7
 from tracing.outbox import Row, write
-from tracing.ship.client import OpikClient
+from tracing.ship.client import Answer, OpikAddress, OpikClient
 from tracing.ship.shipper import Shipper, ShipperOptions
 
 QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff_s=0.1, poll_s=0.05)
@@ -97,3 +100,34 @@ async def waiting(pool: Pool) -> None:
         while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
             await asyncio.sleep(0.02)
         await conn.execute("SET ROLE rein_operations")
+
+
+class WatchedClient(OpikClient):
+    """Remembers of every write of traces which ends it carried."""
+
+    def __init__(self, address: OpikAddress) -> None:
+        super().__init__(address)
+        self.ends: list[set[str]] = []
+
+    async def _request(self, method: str, path: str, body: bytes) -> Answer:
+        if path == "v1/private/traces/batch":
+            traces = from_json(body)["traces"]
+            self.ends.append({trace["id"] for trace in traces if "end_time" in trace})
+        elif method == "PATCH" and path.startswith("v1/private/traces/"):
+            trace_id = path.removeprefix("v1/private/traces/")
+            self.ends.append({trace_id} if "end_time" in from_json(body) else set())
+        return await super()._request(method, path, body)
+
+    async def rule_triggers(self, opik: OpikControl, trace_id: UUID) -> int:
+        """How often Opik's online rules judged a trace: at every end that reached its store."""
+        seen = (await opik.http.get("/control/requests")).json()["recent"]
+        writes = [
+            each for each in seen if re.search(r"/traces/(batch|[0-9a-f-]{36})$", each["path"])
+        ]
+        stored = [
+            each["fault"] == "cut" or (each["status"] == 204 and each["fault"] != "lose")
+            for each in writes
+            if each["method"] != "GET"
+        ]
+        pairs = zip(self.ends, stored, strict=True)
+        return sum(was_stored and str(trace_id) in ends for ends, was_stored in pairs)

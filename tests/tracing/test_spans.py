@@ -10,10 +10,11 @@ from temporalio import activity
 from temporalio.testing import ActivityEnvironment
 
 from db.pool import Pool
-from tests.tracing.conftest import Runner
+from tests.tracing.conftest import Rows, Runner, dump
 from tests.tracing.sample import Tokens
 from tracing import RunEnd, StageTrace, TraceContext, close_trace, new_trace_id, open_trace
 from tracing.children import opik_usage
+from tracing.spans import ATTEMPTS_NOTED
 
 pytestmark = pytest.mark.stack
 
@@ -47,10 +48,14 @@ class Stage:
             await open_trace(conn, self.context, name="t", started_at=NOW)
         return self
 
-    async def tree(self) -> str:
+    async def rows(self) -> Rows:
         """Everything stored."""
         runner = Runner(client=None, pool=self.pool, url="")  # type: ignore[arg-type]
-        return await runner.tree(str(self.context.trace_id))
+        return await runner.rows(str(self.context.trace_id))
+
+    async def tree(self) -> str:
+        """Everything stored, as a tree."""
+        return dump(await self.rows())
 
 
 @pytest.fixture
@@ -121,6 +126,95 @@ async def test_done_but_never_acknowledged_moves_no_span(stage: Stage) -> None:
         "t …\n  generation_stage\n    llm_call_generation\n"
         "    attempt_1 ! ActivityAttemptLost\n    attempt_2\n      json_parsing"
     )
+
+
+@pytest.mark.parametrize("finished", [True, False])
+async def test_an_attempt_that_was_given_up_never_touches_the_stage_of_its_successor(
+    stage: Stage, finished: bool
+) -> None:
+    first, second = stage.attempt(1), stage.attempt(2)
+    first.child("llm_call_generation", type="llm")
+    async with stage.pool.acquire() as conn:
+        await first.open(conn)
+        await second.open(conn)
+        if finished:
+            await second.finish(conn, {"b": 2})
+        async with conn.transaction():
+            await first.fail(conn, "CANCELLED", "stopped", retrying=False)
+        if not finished:
+            await second.finish(conn, {"b": 2})
+    assert await stage.tree() == (
+        "t …\n  generation_stage\n    attempt_1 ! CANCELLED\n"
+        "      llm_call_generation ! CANCELLED\n    attempt_2"
+    )
+    rows = await stage.rows()
+    assert next(row for row in rows if row["name"] == "generation_stage")["output"] == {"b": 2}
+
+
+async def test_a_later_attempt_that_was_given_up_writes_its_own_span_only(stage: Stage) -> None:
+    second, third = stage.attempt(2), stage.attempt(3)
+    async with stage.pool.acquire() as conn:
+        await third.finish(conn, {"b": 3})
+        await second.fail(conn, "CANCELLED", "stopped", retrying=False)
+    assert await stage.tree() == (
+        "t …\n  generation_stage\n    attempt_1 ! ActivityAttemptLost\n"
+        "    attempt_2 ! CANCELLED\n    attempt_3"
+    )
+
+
+async def test_a_first_attempt_that_finishes_after_its_successor_began_is_one_of_two(
+    stage: Stage,
+) -> None:
+    first, second = stage.attempt(1), stage.attempt(2)
+    first.child("llm_call_generation").finish()
+    async with stage.pool.acquire() as conn:
+        await second.open(conn)
+        async with conn.transaction():
+            await first.finish(conn, {"a": 1})
+        assert await stage.tree() == (
+            "t …\n  generation_stage …\n    attempt_1\n      llm_call_generation\n    attempt_2 …"
+        )
+        await second.finish(conn, {"b": 2})
+    rows = await stage.rows()
+    assert next(row for row in rows if row["name"] == "generation_stage")["output"] == {"b": 2}
+
+
+async def test_an_answer_that_was_read_back_keeps_its_cost_whatever_its_buyer_says_later(
+    stage: Stage,
+) -> None:
+    first, second = stage.attempt(1), stage.attempt(2)
+    paid = first.child("llm_call_generation", type="llm")
+    async with stage.pool.acquire() as conn:
+        await second.open(conn)
+        again = second.child(
+            "llm_call_generation", id=paid.id, of_attempt=1, started_at=NOW, type="llm"
+        )
+        again.finish({"text": "x"}, Tokens(), Decimal("0.5"), ended_at=paid.started_at)
+        await second.finish(conn)
+        async with conn.transaction():
+            await first.fail(conn, "CANCELLED", "stopped", retrying=False)
+    (call,) = [row for row in await stage.rows() if row["name"] == "llm_call_generation"]
+    assert call["total_estimated_cost"] == 0.5
+
+
+async def test_an_answer_of_the_first_attempt_has_its_parent_after_any_number_of_others(
+    stage: Stage,
+) -> None:
+    number = ATTEMPTS_NOTED + 2
+    paid, last = stage.attempt(1).child("llm_call_generation", type="llm"), stage.attempt(number)
+    async with stage.pool.acquire() as conn:
+        await last.open(conn)
+        again = last.child(
+            "llm_call_generation", id=paid.id, of_attempt=1, started_at=NOW, type="llm"
+        )
+        again.finish({"text": "x"}, Tokens(), Decimal("0.5"), ended_at=NOW)
+        await last.finish(conn)
+    assert (await stage.tree()).splitlines()[:4] == [
+        "t …",
+        "  generation_stage",
+        "    attempt_1 ! ActivityAttemptLost",
+        "      llm_call_generation",
+    ]
 
 
 async def test_what_is_open_when_the_run_ends_is_ended_with_it(stage: Stage) -> None:

@@ -30,6 +30,11 @@ Outcome = Literal["sent", "wait", "unavailable", "refused", "too_old", "denied"]
 
 _REFUSED = frozenset((400, 409, 413, 422))
 _UNAVAILABLE = frozenset((408, 425, 500, 502, 503, 504))
+_NOT_HANDLED = frozenset((408, 425, 503))  # statuses of a server that did nothing with the request
+_NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# What Opik's client raises when a question to Opik is not answered.
+READ_ERRORS = (ApiError, httpx.HTTPError, TimeoutError)
+QUESTIONS_AT_ONCE = 16
 _ROUTES: dict[Kind, tuple[str, str, str]] = {
     "trace": ("POST", "v1/private/traces/batch", "traces"),
     "span": ("POST", "v1/private/spans/batch", "spans"),
@@ -41,18 +46,26 @@ _CREATION_ONLY = ("id", "start_time", "last_updated_at")  # fields that no updat
 
 @dataclass(frozen=True)
 class Answer:
-    """How a request ended. `status` is 0 when there was no answer at all."""
+    """How a request ended. `status` is 0 when there was no answer at all.
+
+    `maybe_delivered`: Opik may have stored the rows, although its answer does not say so.
+    """
 
     outcome: Outcome
     status: int = 0
     reason: str = ""
     wait_s: float | None = None
+    maybe_delivered: bool = False
 
 
 def classify(status: int, headers: Mapping[str, str], body: str) -> Answer:
-    """The meaning of an HTTP answer."""
+    """The meaning of an HTTP answer to a write.
+
+    Opik answers every write of ours with 204. Another success, such as a page with status 200,
+    comes from a proxy or a wrong address, so it counts as `denied`.
+    """
     reason = f"{status} {body[:500]}".strip()
-    if 200 <= status < 300:
+    if status == 204:
         return Answer("sent", status)
     if status == 429:
         return Answer("wait", status, reason, retry_after_s(headers))
@@ -60,7 +73,8 @@ def classify(status: int, headers: Mapping[str, str], body: str) -> Answer:
         too_old = status == 400 and "ingestion window" in body
         return Answer("too_old" if too_old else "refused", status, reason)
     if status in _UNAVAILABLE or status > 504:
-        return Answer("unavailable", status, reason, retry_after_s(headers))
+        maybe = status not in _NOT_HANDLED
+        return Answer("unavailable", status, reason, retry_after_s(headers), maybe)
     return Answer("denied", status, reason)
 
 
@@ -113,38 +127,53 @@ class OpikClient:
     ) -> None:
         await self._http.aclose()
 
-    async def send(self, kind: Kind, rows: Sequence[Claimed]) -> Answer:
-        """Create or replace whole rows in one request."""
-        method, path, key = _ROUTES[kind]
+    async def send(self, rows: Sequence[Claimed]) -> Answer:
+        """Send rows of one kind in one request; only a single row can be updated or deleted."""
+        if len(rows) == 1 and rows[0].deleted:
+            return await self._delete_score(rows[0])
+        if len(rows) == 1 and needs_patch(rows[0]):
+            return await self.patch(rows[0])
+        method, path, key = _ROUTES[rows[0].kind]
         body = f'{{"{key}":[{",".join(row.wire for row in rows)}]}}'.encode()
-        return await self._request(method, path, body)
+        return await self._write(method, path, body, rows)
 
     async def patch(self, row: Claimed) -> Answer:
         """Update a row that Opik has, or create one whose id is too old for the batch route."""
         fields: dict[str, Any] = from_json(row.wire)
         identity = fields["id"]
-        if not row.sent_before:
+        if not (row.sent_before or row.end_sent == "yes"):
             # An update cannot set the start time, so the metadata of a trace that it creates does.
             metadata = fields.get("metadata") or {}
             fields["metadata"] = {**metadata, "started_at": fields["start_time"]}
-        for name in _CREATION_ONLY:
-            fields.pop(name, None)
-        return await self._request(
-            "PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", to_json(fields)
-        )
+        # Opik's rules judge a trace each time that its end is sent.
+        dropped = (*_CREATION_ONLY, "end_time") if row.end_sent == "yes" else _CREATION_ONLY
+        body = to_json({name: value for name, value in fields.items() if name not in dropped})
+        return await self._write("PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", body, [row])
 
-    async def delete_score(self, row: Claimed) -> Answer:
-        """Delete a score; one that Opik does not have counts as deleted."""
+    async def ask_about_ends(self, rows: Sequence[Claimed]) -> None:
+        """Ask Opik for the traces whose end it was maybe sent, and settle the doubt.
+
+        Raises one of READ_ERRORS when Opik does not say.
+        """
+        unsure = [row for row in rows if row.end_sent == "maybe"]
+        for start in range(0, len(unsure), QUESTIONS_AT_ONCE):
+            some = unsure[start : start + QUESTIONS_AT_ONCE]
+            asked = (self.is_missing("trace", str(row.wire_id), ended=True) for row in some)
+            for row, missing in zip(some, await asyncio.gather(*asked), strict=True):
+                row.end_sent = "no" if missing else "yes"
+
+    async def _delete_score(self, row: Claimed) -> Answer:
+        # A score that Opik does not have counts as deleted.
         score: dict[str, str] = from_json(row.wire)
         path = f"v1/private/traces/{score['id']}/feedback-scores/delete"
-        answer = await self._request("POST", path, to_json({"name": score["name"]}))
+        answer = await self._write("POST", path, to_json({"name": score["name"]}), [row])
         return Answer("sent", 404) if answer.status == 404 else answer
 
     async def is_missing(self, kind: Kind, identity: str, *, ended: bool, score: str = "") -> bool:
         """Whether Opik lost a row that it had accepted, or has only an older version of it.
 
         `ended` says that a version with an end was sent. If a score's trace is gone, the score is
-        not missing. Raises ApiError or httpx.HTTPError when Opik does not say.
+        not missing. Raises one of READ_ERRORS when Opik does not say.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -161,7 +190,7 @@ class OpikClient:
         return ended and trace.end_time is None
 
     async def project(self, name: str) -> UUID:
-        """The id of a project, created if there is none. Raises ApiError or httpx.HTTPError."""
+        """The id of a project, created if there is none. Raises one of READ_ERRORS."""
         async with asyncio.timeout(self._timeout_s):
             try:
                 found = await self._api.projects.retrieve_project(name=name)
@@ -172,6 +201,17 @@ class OpikClient:
                 found = await self._api.projects.retrieve_project(name=name)
         return UUID(str(found.id))
 
+    async def _write(self, method: str, path: str, body: bytes, rows: Sequence[Claimed]) -> Answer:
+        """Make the request, and note whether Opik has the ends of these traces after it."""
+        ends = [row for row in rows if row.end_sent == "no"]
+        for row in ends:
+            row.end_sent = "maybe"  # this stands if the shipper is stopped during the request
+        answer = await self._request(method, path, body)
+        if answer.outcome == "sent" or not answer.maybe_delivered:
+            for row in ends:
+                row.end_sent = "yes" if answer.outcome == "sent" else "no"
+        return answer
+
     async def _request(self, method: str, path: str, body: bytes) -> Answer:
         headers = {"content-type": "application/json", "content-encoding": "gzip"}
         packed = gzip.compress(body, 1)
@@ -181,13 +221,19 @@ class OpikClient:
                     path, method=method, content=packed, headers=headers
                 )
         except (httpx.HTTPError, TimeoutError) as error:
-            return Answer("unavailable", reason=f"{type(error).__name__} {error}".strip())
+            reason = f"{type(error).__name__} {error}".strip()
+            maybe = not isinstance(error, _NOT_CONNECTED)
+            return Answer("unavailable", reason=reason, maybe_delivered=maybe)
         return classify(response.status_code, response.headers, response.text)
 
 
 def needs_patch(row: Claimed) -> bool:
-    """Whether Opik has the row already, and may refuse to see so old an id created again."""
-    return row.sent_before and is_old(row)
+    """Whether a row must go as an update.
+
+    Opik may refuse to see an old id created again; and a trace whose end it has would be judged
+    again by its rules.
+    """
+    return row.end_sent == "yes" or (row.sent_before and is_old(row))
 
 
 def is_old(row: Claimed) -> bool:

@@ -4,12 +4,10 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import structlog
-from opik.rest_api.core.api_error import ApiError
 
 from tracing.outbox import Connection
-from tracing.ship.client import OpikClient
+from tracing.ship.client import READ_ERRORS, OpikClient
 from tracing.ship.queue import Pool, delete_sent, resend_window, store_project
 
 log = structlog.get_logger()
@@ -64,7 +62,7 @@ async def housekeeping(pool: Pool, opik: OpikClient, options: HousekeepingOption
                 deleted = await delete_sent(conn, older_than=timedelta(days=options.keep_days))
             since = until
             log.info("housekeeping_done", deleted=deleted)
-        except (ApiError, httpx.HTTPError, TimeoutError) as error:
+        except READ_ERRORS as error:
             log.warning("read_back_postponed", error=type(error).__name__)
         except Exception:
             log.exception("housekeeping_failed")
@@ -76,7 +74,7 @@ async def read_back(
     """Ask Opik for a sample of what was sent in a window; if a row is missing, send all again.
 
     A server that accepts rows and loses them answers 204 like any other, so asking is the only
-    way to know. Returns how many rows are pending again. Raises ApiError or httpx.HTTPError.
+    way to know. Returns how many rows are pending again. Raises one of READ_ERRORS.
     """
     rows = await conn.fetch(
         """

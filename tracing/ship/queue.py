@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from tracing.ids import uuid7
 from tracing.outbox import DELETE_SENT, Connection, Kind
+
+# Rows that one statement makes pending again.
+RESEND_SLICE = 10_000
 
 
 class Pool(Protocol):
@@ -17,7 +20,7 @@ class Pool(Protocol):
     def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Any]: ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claimed:
     """A row taken for sending.
 
@@ -26,6 +29,7 @@ class Claimed:
         maybe_lost: Opik had some version of it, and may have lost it.
         wire_id: The id that Opik knows it by; it differs from the row's own if that was too old.
         wire: The row as Opik takes it, as JSON.
+        end_sent: Whether Opik was sent the end of this trace; None for rows that end no trace.
     """
 
     kind: Kind
@@ -37,6 +41,7 @@ class Claimed:
     maybe_lost: bool
     wire_id: UUID
     wire: str
+    end_sent: Literal["no", "maybe", "yes"] | None
 
     @property
     def deleted(self) -> bool:
@@ -48,9 +53,13 @@ class Claimed:
 # and it runs out by itself when a shipper is killed.
 CLAIM = """
 WITH due AS MATERIALIZED (
-    SELECT kind, id, next_try_at, pg_column_size(payload) AS size
+    SELECT kind, id, next_try_at, pg_column_size(payload) AS size,
+        CASE WHEN kind <> 'trace' OR finality < 2 THEN NULL WHEN end_lease IS NULL THEN 'no'
+            WHEN end_lease = 'infinity' THEN 'yes' ELSE 'maybe' END AS end_sent
     FROM trace_outbox o
     WHERE kind = $1 AND state = 'pending' AND next_try_at <= now()
+        -- The row may have been replaced while another shipper sends the trace's end.
+        AND (end_lease IS NULL OR end_lease <= now() OR end_lease = 'infinity')
         -- A score waits for its trace, because Opik must know the project by then. The scalar
         -- subquery costs one look-up a row; a join would scan all traces that wait.
         AND ($1 <> 'score' OR NOT coalesce((SELECT t.state = 'pending'
@@ -58,11 +67,12 @@ WITH due AS MATERIALIZED (
             FROM trace_outbox t WHERE t.kind = 'trace' AND t.id = o.trace_id::text), false))
     ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), fitting AS (
-    SELECT kind, id, sum(size) OVER (ORDER BY next_try_at, id) - size AS before FROM due
+    SELECT kind, id, end_sent, sum(size) OVER (ORDER BY next_try_at, id) - size AS before FROM due
 )
-UPDATE trace_outbox o SET next_try_at = now() + $4::interval
+UPDATE trace_outbox o SET next_try_at = now() + $4::interval,
+    end_lease = CASE WHEN f.end_sent <> 'yes' THEN now() + $4::interval ELSE o.end_lease END
 FROM fitting f WHERE (o.kind, o.id) = (f.kind, f.id) AND f.before < $3
-RETURNING o.id, o.trace_id, o.event_time, o.attempts,
+RETURNING o.id, o.trace_id, o.event_time, o.attempts, f.end_sent,
     coalesce(o.sent_at > '-infinity', false) AS sent_before,
     coalesce(o.sent_at = '-infinity', false) AS maybe_lost,
     coalesce(o.wire_id, (o.payload ->> 'id')::uuid) AS wire_id,
@@ -77,46 +87,62 @@ RETURNING o.id, o.trace_id, o.event_time, o.attempts,
             AND p.wire_id IS NOT NULL), '{}'))::text AS wire
 """
 
-# A row that is locked is just being replaced by its writer, so the shipper skips it.
+# These rows as they were claimed. A row that is locked is just being replaced by its writer, so the
+# shipper skips it instead of waiting.
 THESE = """
 WITH these AS (
-    SELECT o.kind, o.id, s.event_time FROM trace_outbox o
-    JOIN unnest($2::text[], $3::timestamptz[]) AS s (id, event_time) ON o.id = s.id
+    SELECT o.kind, o.id, s.event_time, s.end_sent FROM trace_outbox o
+    JOIN unnest($2::text[], $3::timestamptz[], $4::text[]) AS s (id, event_time, end_sent)
+        ON o.id = s.id
     WHERE o.kind = $1 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
 )
 UPDATE trace_outbox o SET {change}
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 """
+# A row that was replaced meanwhile stays pending.
 SENT = THESE.format(
     change="sent_at = now(), attempts = CASE WHEN o.event_time = t.event_time THEN 0 "
     "ELSE o.attempts END, state = CASE WHEN o.event_time = t.event_time THEN 'sent' "
-    "ELSE o.state END, error = NULL"
+    "ELSE o.state END, error = NULL, "
+    "end_lease = CASE WHEN t.end_sent IS NULL THEN o.end_lease ELSE 'infinity' END"
 )
-# The waits are spread, so that rows which failed together are not always tried together.
+# What is known of a trace's end when its row is released unsent.
+_RELEASED = (
+    "end_lease = CASE t.end_sent WHEN 'no' THEN NULL WHEN 'maybe' THEN '-infinity' "
+    "WHEN 'yes' THEN 'infinity' ELSE o.end_lease END"
+)
+# The waits vary at random, so that rows which failed together are not always tried together.
 LATER = (
     THESE.format(
-        change="next_try_at = now() + $4::float * (0.75 + random() / 2) * interval '1 second', "
-        "attempts = o.attempts + $5::integer, error = $6"
+        change="next_try_at = CASE WHEN o.event_time <> t.event_time THEN o.next_try_at "
+        "ELSE now() + $5::float * (0.75 + random() / 2) * interval '1 second' END, "
+        "attempts = CASE WHEN o.event_time <> t.event_time THEN o.attempts "
+        f"ELSE o.attempts + $6::integer END, error = $7, {_RELEASED}"
     )
     # `NOT IN` keeps the planner off trace_outbox_due; the primary key is right here.
-    + " AND o.event_time = t.event_time AND o.state NOT IN ('sent', 'dead')"
+    + " AND o.state NOT IN ('sent', 'dead')"
 )
 DEAD = (
-    THESE.format(change="state = 'dead', attempts = o.attempts + 1, error = $4")
+    THESE.format(change=f"state = 'dead', attempts = o.attempts + 1, error = $5, {_RELEASED}")
     + " AND o.event_time = t.event_time"
 )
 
-# -infinity marks rows that Opik may have lost; the shipper asks only when a create is refused as
-# too old. Rows are locked in the order of every other writer.
+# -infinity marks what Opik may have lost. The shipper asks for it only where sending it again could
+# do harm: the end of a trace, and a row whose create is refused as too old.
 AGAIN = """
-WITH these AS (
-    SELECT kind, id FROM trace_outbox WHERE {which} ORDER BY kind, id FOR UPDATE
+WITH slice AS (
+    SELECT kind, id FROM trace_outbox WHERE {which} LIMIT $1
+), these AS (
+    SELECT o.kind, o.id FROM trace_outbox o JOIN slice USING (kind, id)
+    ORDER BY o.kind, o.id FOR UPDATE OF o
 )
 UPDATE trace_outbox o SET state = 'pending', attempts = 0, next_try_at = now(), error = NULL,
-    sent_at = CASE WHEN o.sent_at IS NOT NULL THEN '-infinity'::timestamptz END
+    sent_at = CASE WHEN o.sent_at IS NOT NULL THEN '-infinity'::timestamptz END,
+    end_lease = CASE WHEN o.end_lease IS NOT NULL THEN '-infinity'::timestamptz END
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 RETURNING pg_notify('trace_outbox', '')
 """
+# Spans that Opik refuses to create under their old ids get new ones.
 RENEW = """
 WITH these AS (
     SELECT o.kind, o.id, r.fresh FROM trace_outbox o
@@ -171,24 +197,19 @@ async def set_aside(conn: Connection, row: Claimed, reason: str) -> None:
 
 async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
     """Make a trace's rows, or every row that was set aside, pending again; returns how many."""
-    rows = await conn.fetch(
-        AGAIN.format(which="CASE WHEN $1::uuid IS NULL THEN state = 'dead' ELSE trace_id = $1 END"),
-        trace_id,
-    )
-    return len(rows)
+    if trace_id is None:
+        return await _resend(conn, "state = 'dead'")
+    return await _resend(conn, "trace_id = $2 AND state <> 'pending'", trace_id)
 
 
 async def resend_window(conn: Connection, since: datetime, until: datetime) -> int:
     """Make every row that was sent in this window pending again; returns how many."""
-    rows = await conn.fetch(
-        AGAIN.format(
-            which="state = 'sent' AND kind IN ('trace', 'span', 'score')"
-            " AND sent_at > $1 AND sent_at <= $2"
-        ),
+    return await _resend(
+        conn,
+        "state = 'sent' AND kind IN ('trace', 'span', 'score') AND sent_at > $2 AND sent_at <= $3",
         since,
         until,
     )
-    return len(rows)
 
 
 async def delete_sent(conn: Connection, *, older_than: timedelta, at_most: int = 50_000) -> int:
@@ -240,5 +261,20 @@ async def renew_span_ids(conn: Connection, rows: Sequence[Claimed], now: datetim
     return len(renewed)
 
 
-def _keys(rows: Sequence[Claimed]) -> tuple[str, list[str], list[datetime]]:
-    return rows[0].kind, [row.id for row in rows], [row.event_time for row in rows]
+async def _resend(conn: Connection, which: str, *args: object) -> int:
+    """Slice by slice, because one statement over a long window would meet the command timeout."""
+    total = 0
+    while True:
+        rows = await conn.fetch(AGAIN.format(which=which), RESEND_SLICE, *args)
+        total += len(rows)
+        if len(rows) < RESEND_SLICE:
+            return total
+
+
+def _keys(rows: Sequence[Claimed]) -> tuple[str, list[str], list[datetime], list[str | None]]:
+    return (
+        rows[0].kind,
+        [row.id for row in rows],
+        [row.event_time for row in rows],
+        [row.end_sent for row in rows],
+    )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from tracing.outbox import Kind
-from tracing.ship.client import Answer, OpikClient, is_old, needs_patch
+from tracing.ship.client import READ_ERRORS, Answer, OpikClient, is_old, needs_patch
 from tracing.ship.queue import (
     Claimed,
     Pool,
@@ -146,27 +146,37 @@ class Shipper:
         # An answer that came after this moment proves that the server is alive.
         is_small = len(rows) <= self._options.small_batch_rows
         self._alive_since = time.monotonic() - (self._options.lease_s if is_small else 0)
-        for row in filter(_goes_alone, rows):
-            await self._send([row])
-        creatable = [row for row in rows if not _goes_alone(row)]
-        for batch in _batches(creatable, self._options.batch_bytes):
+        for batch in _batches(rows, self._options.batch_bytes):
             await self._send(batch)
 
-    async def _send(self, rows: Sequence[Claimed]) -> None:
+    async def _send(
+        self, rows: Sequence[Claimed], *, suspicious: bool = False, reason: str | None = None
+    ) -> None:
+        """Send rows, unless the lane waits meanwhile; updates and deletes are sent one by one.
+
+        `suspicious`: they are of a batch that was answered with 500, for this reason.
+        """
         if self._wait_s:
-            await self._put_back(rows, self._wait_s, tried=False, reason=None)
+            await self._put_back(rows, self._wait_s, tried=False, reason=reason)
             return
-        await self._settle(rows, await self._request(rows))
+        try:
+            await self._opik.ask_about_ends(rows)
+        except READ_ERRORS as error:
+            await self._retry_later(rows, Answer("unavailable", reason=type(error).__name__))
+            return
+        alone = [row for row in rows if _goes_alone(row)]
+        if len(rows) > 1 and alone:
+            for row in alone:
+                await self._send([row], suspicious=suspicious, reason=reason)
+            rows = [row for row in rows if not _goes_alone(row)]
+            await self._send(rows, suspicious=suspicious, reason=reason)
+        elif rows:
+            await self._settle(rows, await self._opik.send(rows), suspicious)
 
-    async def _request(self, rows: Sequence[Claimed]) -> Answer:
-        # Batches hold only rows that can be created; updates and deletes are sent one by one.
-        if len(rows) == 1 and rows[0].deleted:
-            return await self._opik.delete_score(rows[0])
-        if len(rows) == 1 and needs_patch(rows[0]):
-            return await self._opik.patch(rows[0])
-        return await self._opik.send(rows[0].kind, rows)
-
-    async def _settle(self, rows: Sequence[Claimed], answer: Answer) -> None:
+    async def _settle(
+        self, rows: Sequence[Claimed], answer: Answer, suspicious: bool = False
+    ) -> None:
+        suspicious = suspicious or self._is_suspicious(rows)
         match answer.outcome:
             case "sent":
                 await self._mark_sent(rows)
@@ -178,7 +188,7 @@ class Shipper:
                     await self._send(half)
             case "refused" | "too_old":
                 await self._set_aside(rows[0], answer.reason)
-            case "unavailable" if answer.status == 500 and self._is_suspicious(rows):
+            case "unavailable" if answer.status == 500 and suspicious:
                 await self._bisect(rows, answer)
             case _:
                 await self._retry_later(rows, answer)
@@ -196,14 +206,7 @@ class Shipper:
             await self._retry_single(rows[0], answer)
             return
         for half in _halves(rows):
-            if self._wait_s:
-                await self._put_back(half, self._wait_s, tried=False, reason=answer.reason)
-                continue
-            each = await self._request(half)
-            if each.status == 500:
-                await self._bisect(half, each)
-            else:
-                await self._settle(half, each)
+            await self._send(half, suspicious=True, reason=answer.reason)
 
     async def _retry_single(self, row: Claimed, answer: Answer) -> None:
         """Put a row back that met 500 by itself, or set it aside after its last attempt."""
@@ -268,7 +271,11 @@ class Shipper:
         await self._put_back(young, 0, tried=False, reason=None)
         missing = []
         for row in refused:
-            if row.kind == "trace" or (row.maybe_lost and not await self._is_missing(row)):
+            takes_update = row.kind == "trace"
+            if row.maybe_lost and not takes_update:
+                lost = await self._opik.is_missing("span", str(row.wire_id), ended=False)
+                takes_update = not lost
+            if takes_update:
                 await self._settle([row], await self._opik.patch(row))
             else:
                 missing.append(row)
@@ -276,9 +283,6 @@ class Shipper:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
                 renewed = await renew_span_ids(conn, missing, datetime.now(UTC))
             log.warning("span_ids_renewed", spans=renewed, reason=answer.reason)
-
-    async def _is_missing(self, row: Claimed) -> bool:
-        return await self._opik.is_missing(row.kind, str(row.wire_id), ended=False)
 
 
 _CURE = "check OPIK_URL_OVERRIDE, OPIK_API_KEY and OPIK_WORKSPACE; nothing is lost meanwhile"
