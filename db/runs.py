@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from db.pool import Connection
-from domain.reconcile import Position
+from domain.reconcile import Cursor
 from domain.results import FoundRun
 from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
@@ -22,7 +22,7 @@ class StoredRequest(NamedTuple):
 class Quiet(NamedTuple):
     """An unfinished run of which nothing was heard for a while."""
 
-    position: Position
+    cursor: Cursor
     workflow_id: str
 
 
@@ -138,7 +138,7 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
 
 
 async def select_quiet(
-    conn: Connection, grace: timedelta, after: Position | None, limit: int
+    conn: Connection, grace: timedelta, after: Cursor | None, limit: int
 ) -> list[Quiet]:
     """Runs that have not ended, and of which nothing was heard for `grace`; the oldest first.
 
@@ -164,7 +164,7 @@ async def select_quiet(
         limit,
     )
     return [
-        Quiet(Position(created_at=row["created_at"], trace_id=row["trace_id"]), row["workflow_id"])
+        Quiet(Cursor(created_at=row["created_at"], trace_id=row["trace_id"]), row["workflow_id"])
         for row in rows
     ]
 
@@ -186,16 +186,12 @@ async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[st
     return [row["workflow_id"] for row in rows]
 
 
-async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
-    """The inputs of these workflows; the oldest run first."""
-    rows = await conn.fetch(
-        """
-        SELECT trace_id, kind, request
-          FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at
-        """,
-        workflow_ids,
+async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
+    """The input of a workflow; any tenant's, so only operations may ask."""
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
-    return [StoredRequest(*row) for row in rows]
+    return None if row is None else StoredRequest(*row)
 
 
 async def count_recent_runs(conn: Connection) -> dict[str, int]:
