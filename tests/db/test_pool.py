@@ -103,7 +103,8 @@ class Between:
     async def listening(self) -> AsyncIterator[None]:
         async with await asyncio.start_server(self._join, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
-            self.url = self._server._replace(netloc=f"rein@127.0.0.1:{port}").geturl()
+            login = self._server.netloc.rpartition("@")[0]
+            self.url = self._server._replace(netloc=f"{login}@127.0.0.1:{port}").geturl()
             yield
             for client in self._clients:
                 client.close()

@@ -115,7 +115,8 @@ async def test_lives_through_a_lost_postgresql(
     try:
         first = await make_trace(pool, 3)
         await arrived(opik_receiver, first, 3)
-        async with pool.acquire() as conn:
+        async with pool.acquire() as conn, conn.transaction():
+            await conn.execute("SET LOCAL ROLE NONE")  # only a login may end what is its own
             ended = await conn.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                 " WHERE application_name LIKE 'rein %' AND datname = current_database()"
