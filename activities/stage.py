@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import structlog
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -26,6 +27,8 @@ from llm.gemini import Answer, Gemini
 from llm.parsing import read
 from prompts.library import Prompt, parse
 from tracing import StageTrace
+
+log = structlog.get_logger()
 
 Q = TypeVar("Q", bound=StageRequest)
 D = TypeVar("D", bound=BaseModel)
@@ -93,7 +96,8 @@ class StageRunner:
             await asyncio.shield(attempt.cancelled())
             raise
         except Exception as error:
-            raise await attempt.fail(error) from error
+            # Temporal keeps the whole chain of an error, and shows it to operators.
+            raise await attempt.fail(error) from None
 
     async def _prompt(self, ref: PromptRef) -> Prompt:
         if ref not in self._prompts:
@@ -171,6 +175,8 @@ class _Attempt(Generic[Q, D, R]):
         as lost.
         """
         failure = error if isinstance(error, ModelError) else _unclassified(error)
+        if failure.code == "UNKNOWN":
+            log.error("stage_error", stage=self._spec.name, exc_info=error)
         retrying = failure.retryable and not (
             failure.code == "UNKNOWN" and self._trace.attempt >= UNCLASSIFIED_ATTEMPTS
         )

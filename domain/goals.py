@@ -18,7 +18,7 @@ GOAL_MIN, GOAL_MAX = 3, 4000
 class GoalContext(Message):
     """What a person may add to the goal. Everything is optional."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     experience: str | None = Field(
         default=None, max_length=1000, description="What the person can do today"

@@ -33,7 +33,8 @@ FINAL_STATUSES: frozenset[RunStatus] = frozenset(
 class Message(BaseModel):
     """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
 
-    model_config = ConfigDict(frozen=True)
+    # An error about a message names its fields; the values may be what people wrote.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 class PromptRef(Message):

@@ -1,6 +1,7 @@
 """The pool: jsonb both ways, and errors that say that PostgreSQL is away."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -184,3 +185,24 @@ async def test_our_own_mistakes_are_not_called_unavailable(module_postgres_url: 
         with pytest.raises(asyncpg.InterfaceError):
             async with acquire(pool) as conn:
                 await conn.fetchval("SELECT $1::int", "no number", "too many")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("INSERT INTO t VALUES ('secret words')", "violates check constraint"),
+        ("SELECT 'secret words'::integer", "InvalidTextRepresentationError"),
+    ],
+)
+async def test_an_error_is_told_without_values(
+    module_postgres_url: str, statement: str, told: str
+) -> None:
+    async with (
+        await database.connect(module_postgres_url, size=1, role=ROLE) as pool,
+        acquire(pool) as conn,
+    ):
+        await conn.execute("CREATE TEMPORARY TABLE t (words text CHECK (words = ''))")
+        with pytest.raises(asyncpg.PostgresError) as raised:
+            await conn.execute(statement)
+    assert told in str(raised.value)
+    assert "secret words" not in "".join(traceback.format_exception(raised.value))
