@@ -39,6 +39,7 @@ COPY --from=build-rein /opt/venv /opt/venv
 COPY alembic.ini client.py worker.py ./
 COPY activities activities
 COPY api api
+COPY examples examples
 COPY llm llm
 COPY prompts prompts
 COPY workflows workflows

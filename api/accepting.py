@@ -20,6 +20,7 @@ from db.runs import StoredRequest, insert_run, select_found_run, select_request
 from domain.callers import Caller
 from domain.errors import IdempotencyMismatch, NotFound, Unavailable
 from domain.runs import (
+    REPAIR,
     Manifest,
     RunKind,
     RunRequest,
@@ -139,7 +140,8 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
     Raises Unavailable until a worker has registered the prompts.
     """
     current, stages = await select_current_prompts(conn), KINDS[kind].stage_names()
-    missing = [stage for stage in stages if stage not in current]
+    prompts = [*stages, REPAIR] if stages else []
+    missing = [stage for stage in prompts if stage not in current]
     if missing:
         raise Unavailable(
             f"no prompt is registered for {', '.join(missing)}",
@@ -148,7 +150,7 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
         )
     return Manifest(
         model=services.config.model,
-        prompts={stage: current[stage] for stage in stages},
+        prompts={stage: current[stage] for stage in prompts},
         quality_threshold=services.config.quality_threshold,
     )
 

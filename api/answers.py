@@ -1,13 +1,14 @@
 """Answers that show a run: as it is now, or after the wait that the caller asked for."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from fastapi import Response
 
 from api.accepting import Accepted, unknown_run
 from api.deps import Services
+from api.headers import RATE_LIMIT, headers
 from api.models import GoalRun, Run
 from db.pool import Connection
 from db.results import select_goal, select_run
@@ -17,6 +18,15 @@ from domain.runs import FINAL_STATUSES
 
 R = TypeVar("R", bound=Run | GoalRun)
 Show = Callable[[Connection, Services, Caller, UUID], Awaitable[R]]
+
+
+def run_answers(model: type[Run | GoalRun]) -> dict[int | str, dict[str, Any]]:
+    """What a POST that makes a run answers, for the OpenAPI document."""
+    told = headers("Location", "Idempotent-Replayed", "Preference-Applied", *RATE_LIMIT)
+    return {
+        200: {"model": model, "headers": told, "description": "The run has ended"},
+        202: {"headers": told, "description": "The run is accepted, or under way"},
+    }
 
 
 async def show_run(conn: Connection, services: Services, caller: Caller, trace_id: UUID) -> Run:

@@ -60,7 +60,6 @@ def create_app(settings: Settings) -> Api:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan(settings, registry, gauges),
-        responses=problems.RESPONSES,
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
@@ -92,7 +91,7 @@ def _lifespan(
                 config=Config.model_validate(settings, from_attributes=True),
                 pools=pools,
                 temporal=temporal,
-                starter=Starter(temporal, StartOptions.of(settings)),
+                starter=Starter(temporal, StartOptions.of(settings), pools.application),
                 authenticator=_authenticator(settings, pools),
                 watchers=watchers,
                 addresses=Addresses(

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Path, Request
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from temporalio.client import Client
 
@@ -78,31 +79,32 @@ async def json_only(request: Request) -> None:
 
 JsonOnly = Depends(json_only)
 
+# SkipJsonSchema: a header is a text or is not sent; there is no null that a client could send.
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
     Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
+        alias="Idempotency-Key",
         description="Your own id of this request: sent again, it finds the same run",
     ),
 ]
 
 
 def _wait(
+    request: Request,
     prefer: Annotated[
-        list[str] | None,
+        str | SkipJsonSchema[None],
         Header(
+            alias="Prefer",
             description="`wait=N` answers with the result if it is ready in N seconds (0 to 60)",
-            examples=[["wait=10"]],
+            examples=["wait=10"],
         ),
     ] = None,
 ) -> int | None:
     """The seconds of `Prefer: wait=N` (RFC 7240); other preferences are ignored, as it says.
 
-    The header may come several times, which is one list.
+    The header may come several times, which is one list; FastAPI hands over only its last line.
     """
-    for preference in ",".join(prefer or ()).split(","):
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')

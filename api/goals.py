@@ -1,6 +1,6 @@
 """Goals: send one, read what became of it, list them."""
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -15,19 +15,22 @@ from api.accepting import (
     find_replayed,
     start_unless_ended,
 )
-from api.answers import answer_goal, show_goal
+from api.answers import answer_goal, run_answers, show_goal
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
 from api.examples import GOAL_EXAMPLES
 from api.lists import RunQuery, next_page
 from api.models import GoalItem, GoalPage, GoalRun
+from api.problems import ALWAYS, OF_BODIES, declared
 from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
 from domain.errors import InvalidRequest
-from domain.goals import GoalRequest, GoalSubmission
+from domain.goals import GoalContext, GoalRequest, GoalSubmission, stated_limits
+from domain.plans import impossible
+from domain.runs import day_of
 
-router = APIRouter(prefix="/api/goals", tags=["goals"])
+router = APIRouter(prefix="/api/goals", tags=["goals"], responses=ALWAYS)
 
 
 def _no_nul(text: str | None) -> str | None:
@@ -40,14 +43,19 @@ class GoalQuery(RunQuery):
     """What a list of goals is narrowed to."""
 
     q: Annotated[str | None, AfterValidator(_no_nul)] = Field(
-        None, min_length=1, max_length=200, description="Words of the goal"
+        None, min_length=1, max_length=200, description="Parts of the goal's words, in any order"
     )
 
     def filters(self, caller: Caller) -> Filters:
         return super().filters(caller)._replace(text=self.q)
 
 
-@router.post("", status_code=202, dependencies=[JsonOnly])
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[JsonOnly],
+    responses=run_answers(GoalRun) | OF_BODIES | declared(429),
+)
 async def create_goal(
     submission: Annotated[GoalSubmission, Body(openapi_examples=GOAL_EXAMPLES)],
     request: Request,
@@ -83,7 +91,7 @@ async def list_goals(
     return GoalPage(items=items, next_cursor=next_page(found, query.limit))
 
 
-@router.get("/{trace_id}")
+@router.get("/{trace_id}", responses=declared(404))
 async def read_goal(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> GoalRun:
     """A goal and what became of it so far."""
     async with services.transaction(caller) as conn:
@@ -98,8 +106,10 @@ async def _accept(
         replayed = await find_replayed(conn, origin, sent)
         if replayed:
             return replayed
+        today = day_of(origin.at, submission.time_zone)
+        context = submission.context or GoalContext()
         # Not before: a repeated request may come after its deadline.
-        _check_deadline(submission)
+        _check_limits(context, today)
         request = GoalRequest(
             trace_id=origin.trace_id,
             tenant=caller.tenant,
@@ -107,8 +117,9 @@ async def _accept(
             about=_about(submission.goal),
             goal=submission.goal,
             locale=submission.locale,
-            context=submission.context,
-            today=origin.at.date(),
+            time_zone=submission.time_zone,
+            context=context,
+            today=today,
             manifest=await current_manifest(conn, services, "goal_generation"),
         )
         accepted = await accept(
@@ -117,13 +128,13 @@ async def _accept(
             origin,
             request,
             goal_id=origin.trace_id,
-            input={
-                "goal": request.goal,
-                "context": request.context.model_dump(mode="json", exclude_none=True),
-                "locale": request.locale,
-            },
+            input=request.model_dump(
+                mode="json",
+                include={"goal", "context", "locale", "time_zone"},
+                exclude_defaults=True,
+            ),
         )
-        await insert_goal(conn, request.trace_id, request.goal, request.locale, request.context)
+        await insert_goal(conn, request)
     return accepted
 
 
@@ -133,10 +144,16 @@ def _about(goal: str) -> str:
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _check_deadline(submission: GoalSubmission) -> None:
-    deadline, today = submission.context.deadline, datetime.now(UTC).date()
+def _check_limits(context: GoalContext, today: date) -> None:
+    """Refuse limits that no plan can keep to. Raises InvalidRequest."""
+    deadline = context.deadline
     if deadline is not None and deadline <= today:
         raise InvalidRequest(
             f"body.context.deadline: expected a day after today ({today}), came {deadline}",
             cure="send a later deadline, or leave it out",
+        )
+    problem = impossible(stated_limits(context), today)
+    if problem:
+        raise InvalidRequest(
+            f"body.context.{problem}", cure="change one of the limits, or leave it out"
         )

@@ -1,6 +1,6 @@
 """Errors as application/problem+json (RFC 9457): what was expected, what came, what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from starlette.routing import Match
 from structlog.contextvars import get_contextvars
 
 from api import refusals
+from api.headers import RATE_LIMIT, headers
 from api.refusals import Refusal
 from domain.errors import ReinError
 
@@ -47,31 +48,55 @@ class Problem(BaseModel):
     errors: list[FieldError] = []
 
 
-def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": description, "content": content}}
-
-
-# Any endpoint may answer these, so they are declared once for all.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    **_declared(400, "The body is not JSON in UTF-8"),
-    **_declared(401, "The API key is missing or not valid"),
-    **_declared(403, "The key lacks the scope, or the request comes from another site"),
-    **_declared(404, "Nothing of the caller's tenant is stored under this id"),
-    **_declared(409, "The run is not in a state for this"),
-    **_declared(413, "The body is larger than 64 KB"),
-    **_declared(415, "The body is not application/json"),
-    **_declared(422, "The request does not fit: `errors` says where"),
-    **_declared(429, "A limit of the tenant is reached; see Retry-After"),
-    **_declared(503, "A part of Rein is away; see Retry-After"),
+_DESCRIPTIONS: dict[int | str, str] = {
+    400: "The body is not JSON in UTF-8",
+    401: "The API key is missing or not valid",
+    403: "The key lacks the scope, or the request comes from another site",
+    404: "Nothing of the caller's tenant is stored under this id",
+    409: "The run is not in a state for this",
+    413: "The body is larger than 64 KB",
+    415: "The body is not application/json",
+    422: "The request does not fit: `errors` says where",
+    429: "A limit of the tenant is reached",
+    503: "A part of Rein is away",
+    "default": "Any other error",
 }
+_HEADERS: dict[int | str, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", *RATE_LIMIT),
+    503: ("Retry-After",),
+}
+
+
+def declared(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI document, for a route or a router that may answer them."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {
+            "description": _DESCRIPTIONS[status],
+            "content": content,
+            "headers": headers(*_HEADERS.get(status, ())),
+        }
+        for status in statuses
+    }
+
+
+# Every endpoint with a caller may answer these, and only one with a body those of bodies.
+ALWAYS = declared(401, 403, 422, 503, "default")
+OF_BODIES = declared(400, 413, 415)
 
 
 def codes() -> dict[str, str]:
     """Every code that a problem can have, with its status and title."""
-    told = [(each.code, each.status, each.title) for each in ReinError.__subclasses__()]
+    told = [(each.code, each.status, each.title) for each in _below(ReinError)]
     told += [(each.code, each.status, each.title) for each in refusals.ALL]
     return {code: f"{status}: {title}" for code, status, title in sorted(told)}
+
+
+def _below(kind: type[ReinError]) -> Iterator[type[ReinError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)
 
 
 class ProblemResponse(Response):
@@ -144,12 +169,9 @@ async def _of_http(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
     where = f"{request.method} {_shortened(request.url.path, quoted=False)}"
-    return refused(_refusal(error.status_code), f"{where}: {error.detail}", headers=headers)
-
-
-def _refusal(status: int) -> Refusal:
-    other = Refusal(status, f"HTTP_{status}", "The request was refused", "see /docs")
-    return refusals.BY_STATUS.get(status, other)
+    other = refusals.REFUSED._replace(status=error.status_code)
+    refusal = refusals.BY_STATUS.get(error.status_code, other)
+    return refused(refusal, f"{where}: {error.detail}", headers=headers)
 
 
 def _methods(request: Request) -> set[str]:

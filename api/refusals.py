@@ -42,6 +42,7 @@ INTERNAL = Refusal(
     "Something went wrong on our side",
     "send the request again with an Idempotency-Key; tell the operator if it stays",
 )
+REFUSED = Refusal(400, "REFUSED", "The request was refused", "see /docs")
 
 # What the framework refuses: it knows the status alone.
 BY_STATUS = {
@@ -64,5 +65,5 @@ BY_STATUS = {
 }
 ALL = (
     *BY_STATUS.values(),
-    *(MALFORMED_REQUEST, CROSS_SITE, REQUEST_TIMEOUT, WRONG_HOST, INTERNAL),
+    *(MALFORMED_REQUEST, CROSS_SITE, REQUEST_TIMEOUT, WRONG_HOST, REFUSED, INTERNAL),
 )

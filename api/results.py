@@ -9,10 +9,11 @@ from api.callers import GoalsRead
 from api.deps import AppServices
 from api.examples import PLAN_ID, RESOLUTION_ID
 from api.models import StoredPlan, StoredResolution
+from api.problems import ALWAYS, declared
 from db.results import select_stored_plan, select_stored_resolution
 from domain.errors import NotFound
 
-router = APIRouter(prefix="/api", tags=["goals"])
+router = APIRouter(prefix="/api", tags=["goals"], responses=ALWAYS | declared(404))
 
 
 @router.get("/resolutions/{resolution_id}")

@@ -10,26 +10,29 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.accepting import Sent, request_of, start_unless_ended, unknown_run
-from api.answers import answer_run, show_run
+from api.answers import answer_run, run_answers, show_run
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
 from api.examples import RERUN_EXAMPLES
+from api.headers import headers
 from api.lists import RunQuery, next_page
 from api.models import Run, RunItem, RunPage
+from api.problems import ALWAYS, OF_BODIES, declared
 from api.reruns import RerunSubmission, repeat
 from api.starting import START_TIMEOUT_S
+from db.events import select_is_over
 from db.results import Filters, select_runs
 from db.runs import select_found_run, select_request
 from domain.callers import Caller
 from domain.errors import AlreadyFinished, InvalidRequest, Unavailable
 from domain.runs import FINAL_STATUSES, RunKind, workflow_id
 
-router = APIRouter(prefix="/api/runs", tags=["runs"])
+router = APIRouter(prefix="/api/runs", tags=["runs"], responses=ALWAYS)
 
 LARGEST_SEQ = 2**31 - 1
 
@@ -56,35 +59,42 @@ async def list_runs(
     return RunPage(items=items, next_cursor=next_page(found, query.limit))
 
 
-@router.get("/{trace_id}")
+@router.get("/{trace_id}", responses=declared(404))
 async def read_run(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> Run:
     """A run of any kind: where it stands, how it ended, what it took."""
     async with services.transaction(caller) as conn:
         return await show_run(conn, services, caller, trace_id)
 
 
+# Text in the document: generated clients send no other header, and EventSource sends what came.
+LastEventId = Annotated[
+    Annotated[int, Field(ge=0, le=LARGEST_SEQ)] | None,
+    BeforeValidator(lambda text: text or None),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]*$", "title": "Last-Event-ID"}),
+    Header(alias="Last-Event-ID", description="The id of the last event you have"),
+]
+
+
 async def _position(
     trace_id: TraceId,
     services: AppServices,
     caller: GoalsRead,
-    last_event_id: Annotated[
-        int | None,
-        Header(ge=0, le=LARGEST_SEQ, description="The id of the last event you have"),
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> int:
     """Where the stream begins. Nothing left to tell is 204: it stops a browser's EventSource."""
     async with services.transaction(caller) as conn:
+        over = await select_is_over(conn, trace_id)
         found = await select_found_run(conn, caller.tenant, trace_id)
     if found is None:
         raise unknown_run(trace_id)
     after = last_event_id or 0
     if after > found.last_seq:  # nothing would ever come, not even the end
         raise InvalidRequest(
-            f"header.last-event-id: expected at most {found.last_seq}, the run's last event; "
+            f"header.Last-Event-ID: expected at most {found.last_seq}, the run's last event; "
             f"came {after}",
             cure="send the id of an event of this run, or leave the header out to have them all",
         )
-    if found.status in FINAL_STATUSES and after == found.last_seq:
+    if over and after == found.last_seq:
         raise HTTPException(204)
     return after
 
@@ -92,7 +102,8 @@ async def _position(
 @router.get(
     "/{trace_id}/events",
     response_class=EventSourceResponse,
-    responses={204: {"description": "The run has ended and you have all its events"}},
+    responses=declared(404)
+    | {204: {"description": "The run has ended and you have all its events"}},
 )
 async def watch_run(
     trace_id: TraceId,
@@ -102,14 +113,15 @@ async def watch_run(
 ) -> AsyncIterator[ServerSentEvent]:
     """The run's events as they come, from the first one, or from the one after Last-Event-ID.
 
-    The stream ends after the event `finished`. Any number may watch; a lost connection resumes.
+    The stream ends after the event `finished`; if an operator reset the run, after the last one.
+    Any number may watch; a lost connection resumes.
     """
     async with aclosing(services.watchers.watch(caller.tenant, trace_id, after)) as events:
         async for event in events:
             yield ServerSentEvent(data=event, event=event.kind, id=str(event.seq))
 
 
-@router.post("/{trace_id}/cancel", status_code=202)
+@router.post("/{trace_id}/cancel", status_code=202, responses=declared(404, 409))
 async def cancel_run(trace_id: TraceId, services: AppServices, caller: GoalsWrite) -> Run:
     """Ask a run to stop where it stands. Its row and its trace say `cancelled` soon after."""
     await _cancel(services, caller, trace_id)
@@ -117,7 +129,12 @@ async def cancel_run(trace_id: TraceId, services: AppServices, caller: GoalsWrit
         return await show_run(conn, services, caller, trace_id)
 
 
-@router.post("/{trace_id}/rerun", status_code=202, dependencies=[JsonOnly])
+@router.post(
+    "/{trace_id}/rerun",
+    status_code=202,
+    dependencies=[JsonOnly],
+    responses=run_answers(Run) | OF_BODIES | declared(404, 409, 429),
+)
 async def rerun_run(
     trace_id: TraceId,
     submission: Annotated[RerunSubmission, Body(openapi_examples=RERUN_EXAMPLES)],
@@ -138,7 +155,12 @@ async def rerun_run(
     return await answer_run(services, caller, accepted, response, wait_s)
 
 
-@router.get("/{trace_id}/trace", status_code=307, response_class=RedirectResponse)
+@router.get(
+    "/{trace_id}/trace",
+    status_code=307,
+    response_class=RedirectResponse,
+    responses=declared(404) | {307: {"headers": headers("Location")}},
+)
 async def open_trace_page(
     trace_id: TraceId, services: AppServices, caller: GoalsRead
 ) -> RedirectResponse:

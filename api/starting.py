@@ -6,7 +6,8 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from client import StartOptions, start_run
+from client import StartOptions, start_accepted
+from db.pool import Pool
 from domain.runs import RunRequest
 
 log = structlog.get_logger()
@@ -21,9 +22,10 @@ LONGEST_QUEUE = 1000
 class Starter:
     """A queue of runs to start. It is bounded: what has no place is left to the reconciler."""
 
-    def __init__(self, client: Client, options: StartOptions) -> None:
+    def __init__(self, client: Client, options: StartOptions, pool: Pool) -> None:
         self._client = client
         self._options = options
+        self._pool = pool
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -41,10 +43,10 @@ class Starter:
         task.add_done_callback(self._waiting.discard)
 
     async def start(self, request: RunRequest) -> bool:
-        """Start it now. False when Temporal is away: the reconciler starts it then."""
+        """Start it now. False when that failed: the reconciler tries it again."""
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await start_run(self._client, request, self._options)
+                await start_accepted(self._client, request, self._options, self._pool)
         except (RPCError, RuntimeError, TimeoutError) as error:
             # RuntimeError is what the SDK raises when a lazy client cannot connect.
             _leave(request, type(error).__name__)

@@ -47,7 +47,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class TemporalOptions:
-    """`tuned`: the dynamic config above. `file`: runs survive a restart. `ui`: with its pages.
+    """`tuned`: as told above, not as shipped. `file`: runs survive a restart. `ui`: its pages.
 
     `config`: more dynamic config, or other values.
     """
@@ -168,12 +168,13 @@ class Temporal:
         words += ["--port", str(self.port), "--http-port", str(self.http_port)]
         words += ["--log-level", "error", "--ui-disable-news-fetch"]
         words += ["--ui-port", str(self.ui_port)] if self.options.ui else ["--headless"]
-        for name, kind in SEARCH_ATTRIBUTES.items():
-            words += ["--search-attribute", f"{name}={kind}"]
         if self.options.file:
             words += ["--db-filename", str(self.state / "temporal.db")]
             for pragma in SQLITE_PRAGMAS:
                 words += ["--sqlite-pragma", pragma]
+        if self.options.tuned:
+            for name, kind in SEARCH_ATTRIBUTES.items():
+                words += ["--search-attribute", f"{name}={kind}"]
         config = {**(DYNAMIC_CONFIG if self.options.tuned else {}), **self.options.config}
         for key, value in config.items():
             words += ["--dynamic-config-value", f"{key}={value}"]

@@ -86,16 +86,25 @@ jsonb_build_object(
         'total_tokens', sum((payload -> 'usage' ->> 'total_tokens')::bigint)),
     'total_estimated_cost', sum((payload ->> 'total_estimated_cost')::numeric),
     'calls_without_cost', sum(coalesce((payload ->> 'calls_without_cost')::bigint,
-        (payload ? 'usage' AND NOT payload ? 'total_estimated_cost')::integer)),
+        ((payload ? 'usage' OR coalesce(payload -> 'metadata' ? 'cost_at_most', false))
+            AND NOT payload ? 'total_estimated_cost')::integer)),
+    'unknown_calls', sum(coalesce((payload ->> 'unknown_calls')::bigint,
+        (payload -> 'metadata' ? 'cost_at_most')::integer)),
+    'cost_unknown_usd', sum(coalesce((payload ->> 'cost_unknown_usd')::numeric,
+        CASE WHEN payload -> 'metadata' ? 'cost_at_most'
+            THEN (payload ->> 'total_estimated_cost')::numeric END)),
     'errors', sum(coalesce((payload ->> 'errors')::bigint,
         (payload ? 'error_info' OR finality = 0)::integer)))
 """
-# If any call has no price, cost_usd is omitted and calls_without_cost is reported instead.
+# If any call has no price, cost_usd is omitted and calls_without_cost is reported instead. The most
+# that calls with an unknown bill can have cost is part of cost_usd, and told apart.
 _TOTALS_METADATA = """
 jsonb_strip_nulls((sums -> 'usage') || jsonb_build_object(
     'cost_usd', CASE WHEN (sums -> 'calls_without_cost')::text IN ('0', 'null')
         THEN sums -> 'total_estimated_cost' END,
     'calls_without_cost', nullif(sums -> 'calls_without_cost', '0'),
+    'unknown_calls', nullif(sums -> 'unknown_calls', '0'),
+    'cost_unknown_usd', sums -> 'cost_unknown_usd',
     'errors', coalesce((sums ->> 'errors')::bigint, 0)))
 """
 
@@ -110,6 +119,9 @@ SELECT {_TOTALS_METADATA} AS totals FROM (
     ) AS summed
 """  # noqa: S608 - constants
 
+LOCK_SPANS = """
+SELECT FROM trace_outbox WHERE kind = 'span' AND id = ANY($1) ORDER BY id FOR UPDATE
+"""
 LOCK_TRACE = """
 SELECT FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text FOR UPDATE
 """
@@ -117,7 +129,7 @@ SELECT FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text FOR UPDATE
 RENEW_TOTALS = f"""
 UPDATE trace_outbox o SET
     payload = o.payload || jsonb_build_object('metadata', coalesce(o.payload -> 'metadata', '{{}}')
-        - ARRAY['cost_usd', 'calls_without_cost'] || totals),
+        - ARRAY['cost_usd', 'calls_without_cost', 'unknown_calls', 'cost_unknown_usd'] || totals),
     event_time = greatest(clock_timestamp(), o.event_time + interval '1 microsecond'),
     next_try_at = now(), state = 'pending', attempts = 0, error = NULL
 FROM ({TOTALS}) AS renewed
@@ -196,14 +208,21 @@ WHERE kind = 'span' AND id = ANY($1)
 """
 
 
-async def write(conn: Connection, rows: Sequence[Row]) -> frozenset[str]:
+async def write(
+    conn: Connection, rows: Sequence[Row], *, lock_first: bool = False
+) -> frozenset[str]:
     """Put rows into the outbox; spans of a trace that has ended are added to its totals.
+
+    `lock_first` is for spans whose trace may be ending at this moment: it waits for that end in a
+    statement of its own, so that the next one sees it.
 
     Returns the ids of spans that were refused, because a more final or newer row, or that of a
     higher attempt, was there already.
     """
     if not rows:
         return frozenset()
+    if lock_first:
+        await conn.execute(LOCK_SPANS, [row.id for row in rows])
     result = await conn.fetchrow(WRITE, as_json([vars(row) for row in rows]))
     for trace_id in sorted(result["ended_traces"] or ()):
         # A statement sees only what was committed before it began, so the lock comes first.

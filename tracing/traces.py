@@ -93,7 +93,8 @@ WITH base AS (
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
     SELECT 'trace', $1::uuid::text, $1, $2, (base.payload - 'error_info') || $5::text::jsonb
         || jsonb_build_object('metadata', coalesce(base.payload -> 'metadata', '{{}}')
-            - ARRAY['cost_usd', 'calls_without_cost'] || $6::text::jsonb || totals),
+            - ARRAY['cost_usd', 'calls_without_cost', 'unknown_calls', 'cost_unknown_usd']
+            || $6::text::jsonb || totals),
         clock_timestamp(), 2, now()
     FROM base, facts
     -- This makes `ended` run first, because every writer locks spans before their trace.

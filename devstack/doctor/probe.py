@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
@@ -24,6 +25,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from devstack.doctor.finding import Finding
 from devstack.doctor.probe_runs import Ask, HeldWorkflow, HopsWorkflow, Order, QueueWorkflow
+from devstack.temporal import SEARCH_ATTRIBUTES
 
 HOPS, WARM_UP = 20, 3
 # Untuned, a hop waits for one or two ticks of 50 ms; obeying, it takes 3 to 20 ms.
@@ -44,6 +46,7 @@ async def probe(client: Client) -> list[Finding]:
         "updates": _updates,
         "pause": _pause,
         "lists": _lists,
+        "search attributes": _search_attributes,
     }
     found = []
     for name, check in checks.items():
@@ -195,6 +198,21 @@ async def _lists(client: Client, queue: str) -> Finding:
     cure = "frontend.namespaceRPS.visibility=50"
     text = f"{refused} of {LISTS} lists or counts at once were refused"
     return Finding("missing", "Temporal lists", text, cure)
+
+
+async def _search_attributes(client: Client, queue: str) -> Finding:
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+    if not missing:
+        return Finding(
+            "ok", "Temporal search attributes", f"all {len(SEARCH_ATTRIBUTES)} are there"
+        )
+    words = " ".join(f"--name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
+    text = f"without {', '.join(missing)} it refuses to start runs"
+    cure = f"start a worker, which adds them, or: temporal operator search-attribute create {words}"
+    return Finding("missing", "Temporal search attributes", text, cure)
 
 
 async def _held(client: Client, queue: str) -> WorkflowHandle[HeldWorkflow, None]:

@@ -63,7 +63,7 @@ async def _ask(state: State, request: Request) -> Response:
     if verb not in ("generateContent", "streamGenerateContent"):
         raise BadRequest(404, f"models/{name} does not support {verb}.")
     ask = protocol.parse_ask(protocol.find_model(name), body)
-    return await _Call(state, request, ask, key, streams=verb != "generateContent").run()
+    return await _Call(state, request, ask, key, verb != "generateContent").run()
 
 
 @lru_cache(maxsize=512)
@@ -75,9 +75,7 @@ def _written(ask: Ask) -> Any:
 class _Call:
     """One request for content. What `streams` is sent in pieces, as server-sent events."""
 
-    def __init__(
-        self, state: State, request: Request, ask: Ask, key: str, *, streams: bool
-    ) -> None:
+    def __init__(self, state: State, request: Request, ask: Ask, key: str, streams: bool) -> None:
         self.state = state
         self.request = request
         self.ask = ask
@@ -133,12 +131,12 @@ class _Call:
     def _response(self) -> tuple[Json, Usage]:
         answer, rule, ask = _written(self.ask), self.rule, self.ask
         if rule and rule.fault in faults.TEXT_FAULTS:
-            text = faults.spoiled_text(rule, answer)
+            text = faults.spoiled_text(rule, ask, answer)
         else:
             text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
         thoughts = protocol.thought_tokens(ask)
         room, finish = max(0, ask.max_tokens - thoughts), "STOP"
-        if protocol.count_tokens(text) > room and self.fault not in ("huge", "nonsense"):
+        if protocol.count_tokens(text) > room and self.fault not in ("huge", "nonsense", "says"):
             text, finish = text[: room * 4], "MAX_TOKENS"
         usage = Usage(ask.prompt_tokens, protocol.count_tokens(text), thoughts)
         if rule and rule.fault in faults.CANDIDATE_FAULTS:
@@ -179,10 +177,8 @@ def _pieces(response: Json) -> list[Json]:
     parts = candidate.get("content", {}).get("parts") or []
     text = parts[0]["text"] if parts else ""
     size = max(80, len(text) // 6)
-    contents = [
-        {"parts": [{"text": text[at : at + size]}], "role": "model"}
-        for at in range(0, len(text), size)
-    ]
+    cuts = [text[at : at + size] for at in range(0, len(text), size)]
+    contents = [{"parts": [{"text": cut}], "role": "model"} for cut in cuts]
     if len(contents) < 2:
         return [response]
     common = {"modelVersion": response["modelVersion"], "responseId": response["responseId"]}

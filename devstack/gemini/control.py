@@ -85,7 +85,6 @@ class _Controls:
         return {"released": self.state.faults.release()}
 
     async def ledger(self, request: Request) -> object:
-        """The lines after number `since`."""
         since = int(request.query_params.get("since", 0))
         return {"lines": list(self.state.ledger.lines(since))}
 

@@ -25,9 +25,7 @@ class Ledger:
         return self._last
 
     def write(self, n: int, ask: Ask, usage: Usage | None, **more: object) -> None:
-        """`usage` is None for a call without an answer. What was answered would be billed, whether
-        or not it arrives.
-        """
+        """`usage` is None for a call without an answer; others are billed, arrived or not."""
         used = usage or Usage(0)
         line: Json = {
             "n": n,

@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 
 Json = dict[str, Any]
 
-SUFFIX = "-local-stand-in"
 JSON_TYPE = "application/json; charset=UTF-8"
 
 
@@ -95,15 +94,14 @@ def error_info(reason: str) -> Json:
 
 
 def find_model(name: str) -> Model:
-    model = MODELS.get(name)
-    if model is None:
+    if name not in MODELS:
         raise BadRequest(
             404,
             f"models/{name} is not found for API version v1, or is not supported for "
             "generateContent. Call ListModels to see the list of available models and their "
             "supported methods.",
         )
-    return model
+    return MODELS[name]
 
 
 def either(data: Json, camel: str, snake: str) -> Any:
@@ -222,7 +220,7 @@ def answer_body(ask: Ask, candidate: Json | None, usage: Usage, **more: object) 
     body: Json = {} if candidate is None else {"candidates": [{**candidate, "index": 0}]}
     body.update(more)
     body["usageMetadata"] = usage.wire()
-    body["modelVersion"] = ask.model.name + SUFFIX
+    body["modelVersion"] = ask.model.name + "-local-stand-in"
     body["responseId"] = ask.sha256[:22]
     return body
 

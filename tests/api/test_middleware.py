@@ -77,6 +77,8 @@ async def test_double_keys_are_harmless(http: httpx.AsyncClient) -> None:
         ("GET", "/", 307),
         ("GET", "/docs", 200),
         ("GET", "/docs.js", 200),
+        ("GET", "/docs/caller.py", 200),
+        ("GET", "/docs/caller.ts", 200),
         ("GET", "/openapi.json", 200),
         ("GET", "/livez", 200),
         ("GET", "/api/goals", 200),

@@ -20,7 +20,7 @@ class Temporal:
         self.full = asyncio.Event()
         self.answers = asyncio.Event()
 
-    async def start_run(self, _client: Any, request: RunRequest, _options: Any) -> None:
+    async def start(self, _client: Any, request: RunRequest, _options: Any, _pool: Any) -> None:
         self.asked.append(request)
         if len(self.asked) == AT_ONCE:
             self.full.set()
@@ -30,14 +30,14 @@ class Temporal:
 @pytest.fixture
 def temporal(monkeypatch: pytest.MonkeyPatch) -> Temporal:
     temporal = Temporal()
-    monkeypatch.setattr(starting, "start_run", temporal.start_run)
+    monkeypatch.setattr(starting, "start_accepted", temporal.start)
     return temporal
 
 
 @pytest.fixture
 def starter() -> Starter:
     nobody: Any = None
-    return Starter(nobody, nobody)
+    return Starter(nobody, nobody, nobody)
 
 
 async def test_a_burst_is_started_a_few_at_a_time(starter: Starter, temporal: Temporal) -> None:

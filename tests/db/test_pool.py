@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from db import pool as database
-from db.pool import Pool, Role, acquire
+from db.pool import Pool, Role, acquire, transaction
 from domain.errors import Unavailable
 from domain.runs import PromptRef
 
@@ -206,3 +206,22 @@ async def test_an_error_is_told_without_values(
             await conn.execute(statement)
     assert told in str(raised.value)
     assert "secret words" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_table_that_changed_under_a_statement_is_unavailable_once(
+    module_postgres_url: str,
+) -> None:
+    admin = await asyncpg.connect(module_postgres_url)
+    await admin.execute("CREATE TABLE changing (n int); GRANT SELECT ON changing TO PUBLIC")
+    async with database.connect(module_postgres_url, size=1, role=ROLE) as pool:
+
+        async def read() -> object:
+            async with transaction(pool, "local") as conn:
+                return await conn.fetch("SELECT * FROM changing")
+
+        await read()
+        await admin.execute("ALTER TABLE changing ADD COLUMN m int")
+        with pytest.raises(Unavailable):
+            await read()
+        assert await read() == []
+    await admin.close()

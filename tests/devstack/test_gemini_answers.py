@@ -114,6 +114,12 @@ def test_english_is_taken_for_english(goal: str) -> None:
     assert "English" not in " ".join(Goal(goal).texts())
 
 
+def test_braces_in_the_persons_words_are_just_braces() -> None:
+    heard = Goal("Write a {goal} parser {undated} with {{by}} in 5 weeks")
+    assert heard.resolution().title.startswith("Write a {goal} parser {undated} with {{by}} by 30")
+    assert heard.plan().milestones[-1].title.startswith("Write a {goal} parser")
+
+
 def test_of_several_lines_one_is_taken_and_that_is_said() -> None:
     heard = Goal("1) run 5 km\n2) read 20 books\n3) learn French")
     assert heard.resolution().title == "Run 5 km in 12 weeks"
@@ -252,6 +258,17 @@ def test_sessions_have_a_day_of_rest_between_them() -> None:
         plan = dated_plan(draft, plan_id=nobody, resolution_id=nobody, starts_on=today)
         dates = [task.date for week in plan.weeks for task in week.tasks]
         assert all((b - a).days >= 2 for a, b in pairwise(dates))
+
+
+def test_limits_in_the_goals_own_words_hold_in_the_plan() -> None:
+    goal = Goal("Run a 10K by June, 2 hours a week, no time on Sundays and not on Thursdays")
+    assert goal.clarified.clarified_goal == (
+        "Run a 10K by 30 June 2027: 10 km in one go. 2 hours a week. No time on Thu and Sun."
+    )
+    assert goal.resolution().title == "Run a 10K by 30 June 2027"
+    for week in goal.plan().weeks:
+        assert sum(task.minutes for task in week.tasks) <= 120
+        assert not {"Thu", "Sun"} & {task.day for task in week.tasks}
 
 
 def test_hours_in_the_goals_own_words_are_heard() -> None:

@@ -246,6 +246,23 @@ def test_a_coach_answers_a_crisis_with_where_help_is_and_nothing_else() -> None:
     assert (coach.suggested_actions, coach.plan_change, coach.needs_help) == ([], None, True)
 
 
+class Habit(BaseModel):
+    habit: str
+    minutes: int
+
+
+class Advice(BaseModel):
+    habits: list[Habit]
+    suggestions: list[str]
+
+
+def test_a_list_of_texts_may_also_be_one_of_objects() -> None:
+    advice = answer(Advice, goal="Run a 5K by June", context="hours_per_week: 2")
+    assert advice.habits[0].habit.startswith("After dinner on the day before")
+    assert len({habit.habit for habit in advice.habits}) == len(advice.habits) == 2
+    assert advice.habits[0].minutes == 40
+
+
 class Verdict(BaseModel):
     why: str
     winner: Literal["a", "b", "tie"]

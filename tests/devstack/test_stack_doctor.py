@@ -13,7 +13,7 @@ from tests.conftest import TemporalServer
 from workflows import options
 
 pytestmark = pytest.mark.stack
-CHECKS = ["hand-offs", "priority", "fairness", "updates", "pause", "lists"]
+CHECKS = ["hand-offs", "priority", "fairness", "updates", "pause", "lists", "search attributes"]
 
 
 async def test_a_server_with_the_flags_obeys(temporal: TemporalServer) -> None:
@@ -38,6 +38,7 @@ async def test_a_server_without_them_is_found_out_with_the_flag_to_set(state_fol
     assert "maxInFlightUpdates" in flags["updates"]
     assert "WorkflowPauseEnabled" in flags["pause"]
     assert "namespaceRPS.visibility" in flags["lists"]
+    assert "--name ReinKind --type Keyword" in flags["search attributes"]
 
 
 async def test_the_server_is_told_every_search_attribute_of_the_product() -> None:

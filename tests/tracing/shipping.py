@@ -1,21 +1,18 @@
-"""A shipper at work, and something for it to ship."""
+"""Helpers of the shipper's tests: a running shipper, a trace for it to ship, and waiting."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json
-
 from db.pool import Pool
 from devstack.controls import OpikControl
 from tracing import RunEnd, Score, TraceContext, close_trace, new_trace_id, open_trace, put_scores
 from tracing.ids import uuid7
 from tracing.outbox import Row, write
-from tracing.ship.client import Answer, OpikAddress, OpikClient
+from tracing.ship.client import OpikClient
 from tracing.ship.shipper import Shipper, ShipperOptions
 
 QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff_s=0.1, poll_s=0.05)
@@ -25,7 +22,7 @@ QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff
 async def shipping(
     pool: Pool, opik_client: OpikClient, options: ShipperOptions = QUICK
 ) -> AsyncIterator[Shipper]:
-    """A shipper at work."""
+    """A shipper that runs while the block does."""
     shipper = Shipper(pool, opik_client, options)
     task = asyncio.create_task(shipper.run())
     try:
@@ -92,7 +89,7 @@ async def become(pool: Pool, query: str) -> None:
 
 
 async def waiting(pool: Pool) -> None:
-    """Until somebody waits for a lock."""
+    """Wait until some connection waits for a lock."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with pool.acquire() as conn, asyncio.timeout(10):
         # What others wait for is hidden from the role of operations.
@@ -100,34 +97,3 @@ async def waiting(pool: Pool) -> None:
         while not await conn.fetchval(asked):  # noqa: ASYNC110 - PostgreSQL does not tell
             await asyncio.sleep(0.02)
         await conn.execute("SET ROLE rein_operations")
-
-
-class WatchedClient(OpikClient):
-    """Remembers of every write of traces which ends it carried."""
-
-    def __init__(self, address: OpikAddress) -> None:
-        super().__init__(address)
-        self.ends: list[set[str]] = []
-
-    async def _request(self, method: str, path: str, body: bytes) -> Answer:
-        if path == "v1/private/traces/batch":
-            traces = from_json(body)["traces"]
-            self.ends.append({trace["id"] for trace in traces if "end_time" in trace})
-        elif method == "PATCH" and path.startswith("v1/private/traces/"):
-            trace_id = path.removeprefix("v1/private/traces/")
-            self.ends.append({trace_id} if "end_time" in from_json(body) else set())
-        return await super()._request(method, path, body)
-
-    async def rule_triggers(self, opik: OpikControl, trace_id: UUID) -> int:
-        """How often Opik's online rules judged a trace: at every end that reached its store."""
-        seen = (await opik.http.get("/control/requests")).json()["recent"]
-        writes = [
-            each for each in seen if re.search(r"/traces/(batch|[0-9a-f-]{36})$", each["path"])
-        ]
-        stored = [
-            each["fault"] == "cut" or (each["status"] == 204 and each["fault"] != "lose")
-            for each in writes
-            if each["method"] != "GET"
-        ]
-        pairs = zip(self.ends, stored, strict=True)
-        return sum(was_stored and str(trace_id) in ends for ends, was_stored in pairs)

@@ -1,4 +1,4 @@
-"""The shipper as a process: started, stopped, killed, asked."""
+"""The shipper as a process: it is started, stopped, killed, and asked for its status."""
 
 import asyncio
 import os
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 import yaml
 
@@ -126,26 +127,26 @@ async def test_lives_through_a_lost_postgresql(
     pool: Pool, postgres_url: str, opik_receiver: OpikControl
 ) -> None:
     process = await _process(postgres_url, opik_receiver.api_url)
+    superuser = await asyncpg.connect(postgres_url)
     try:
         first = await make_trace(pool, 3)
         await arrived(opik_receiver, first, 3)
-        async with pool.acquire() as conn, conn.transaction():
-            await conn.execute("SET LOCAL ROLE NONE")  # only a login may end what is its own
-            ended = await conn.fetchval(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE application_name LIKE 'rein %' AND datname = current_database()"
-                " AND pid <> pg_backend_pid()"
-            )
-        assert ended >= 2  # its pool, and its ear
+        ended = await superuser.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'rein %' AND datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
+        assert ended >= 2  # the shipper's pool, and its connection that listens
         second = await make_trace(pool, 3)
         await arrived(opik_receiver, second, 3)
-        async with pool.acquire() as conn, asyncio.timeout(20):
-            while not await conn.fetchval(  # noqa: ASYNC110 - another process's connection
+        async with asyncio.timeout(20):
+            while not await superuser.fetchval(  # noqa: ASYNC110 - another process's connection
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND application_name = 'rein listening to trace_outbox'"
             ):
                 await asyncio.sleep(0.05)
     finally:
+        await superuser.close()
         process.terminate()
         assert await process.wait() == 0
 

@@ -82,7 +82,6 @@ _COUNT = r"(\d{1,4}|" + "|".join(NUMBERS) + ")"
 _NAME = "(" + "|".join(_MONTHS) + r"|(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?)(?!\w)"
 _YEAR = r"(?:,?\s+(?:of\s+)?(\d{4})\b)?"
 _MONTH_YEAR = _NAME + _YEAR
-_NO_UNIT = r"(?!\s*(?:k|k?m|miles?)\b)"
 _BY = r"(?:,?\s*\b(?:by|before|until|till|on|for|in|due)\s+)?(?:the\s+)?"
 _END = r"(?:(?:end|start|beginning)\s+of\s+(?:the\s+)?)"
 _WHEN = rf",?\s*\b(?:(?:by|before|until|till|in|during|for|this|next)\s+(?:the\s+)?{_END}?|{_END})"
@@ -100,7 +99,7 @@ _RULES: dict[str, Callable[[re.Match[str], date], date]] = {
     _BY + r"(\d\d?)(?:st|nd|rd|th)?\s+(?:of\s+)?" + _MONTH_YEAR: lambda m, t: _on(
         t, m[2], m[1], m[3]
     ),
-    _BY + _NAME + r"\s+(\d\d?)(?:st|nd|rd|th)?\b" + _NO_UNIT + _YEAR: lambda m, t: _on(
+    _BY + _NAME + r"\s+(\d\d?)(?:st|nd|rd|th)?\b(?!\s*(?:km?|miles?)\b)" + _YEAR: lambda m, t: _on(
         t, m[1], m[2], m[3]
     ),
     _BY + rf"{_END}?Q([1-4])\b" + _YEAR: lambda m, t: _in(t, "", _MONTHS[int(m[1]) * 3 - 1], m[2]),

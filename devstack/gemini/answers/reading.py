@@ -102,7 +102,7 @@ def judge(text: str) -> tuple[str, str]:
 
 def _sentence(text: str) -> str:
     """The sentence that says what is wanted."""
-    parts = re.split(r"(?<=[a-z][.!?])\s+|\n+", text)
+    parts = re.split(r"(?<=\w\w[.!?])\s+|\n+", text)
     found = [s for part in parts if (s := re.sub(r"^\s*(?:\d+[.)]|[-*•])\s+", "", part).strip())]
     return next((s for s in found if _LEAD_IN.match(s)), found[0] if found else "")
 
@@ -149,8 +149,10 @@ class Reading:
         self.parts = parts = parts_of(user)
         self.data = {name: text for name, text in parts.items() if name not in _ABOUT_THE_REQUEST}
         self.clarified = read_json(parts.get("clarified_goal", ""))
-        text = str(self.clarified.get("clarified_goal") or "").split(": ")[0]
-        text = text or str(read_json(parts.get("resolution", "")).get("title") or "")
+        whole = str(self.clarified.get("clarified_goal") or "")
+        text = whole.split(": ")[0] or str(
+            read_json(parts.get("resolution", "")).get("title") or ""
+        )
         text = text or parts.get("goal") or "\n".join(self.data.values()) or ("" if parts else user)
         said = [parts[name] for name in ("message", "question", "comments") if parts.get(name)]
         self.said = re.sub(r"\s+", " ", said[0] if said else text)[:160]
@@ -162,7 +164,7 @@ class Reading:
         self.foreign = _is_foreign(text)
         self.other_locale = not self.foreign and parts.get("locale", "en")[:2].lower() != "en"
         self._read_goal(text)
-        self._read_limits(f"{parts.get('context', '')}\n{text}")
+        self._read_limits(whole or text)
 
     def _read_goal(self, text: str) -> None:
         self.today = _read_date(self.parts.get("today", ""))
@@ -194,7 +196,14 @@ class Reading:
         asked = re.search(r"\d+", self.parts.get("weeks", ""))
         self.weeks = max(1, min(MOST_WEEKS, int(asked[0]) if asked else span))
         self.span = max(span, self.weeks) if ahead else self.weeks
-        hours = _HOURS.search(text)
+        context = self.parts.get("context", "")
+        own, shut = _HOURS.search(text), sorted(_closed(text))
+        hours = _HOURS.search(context) or own
         self.guessed = hours is None
         self.hours = float(hours[1] or hours[2]) if hours else DEFAULT_HOURS
-        self.closed = _closed(text)
+        self.closed = _closed(context).union(shut)
+        # The later stages hear only the clarified goal, so that has to hold the limits.
+        self.limits = f" {own[1]} hours a week." if own else ""
+        self.limits += (
+            f" No time on {' and '.join(DAYS[day].title() for day in shut)}." if shut else ""
+        )
