@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import NamedTuple, Self
 
+import structlog
 from temporalio.client import Client
 from temporalio.common import (
     Priority,
@@ -15,14 +16,32 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
 
+from db.events import append_refused_start
+from db.pool import Pool, transaction
+from domain.errors import Unavailable
 from domain.runs import RunRequest, run_path, workflow_id
 from settings import Settings
 from tracing import TraceContext, TracingPlugin, attach
 from workflows.kinds import KINDS
 from workflows.options import KIND, MODEL, PROMPTS, STATUS, TENANT, TRACE, USER
 
+log = structlog.get_logger()
+
 INTERACTIVE = Priority(priority_key=1)
+
+# Temporal is there and says no: the search attributes or the namespace are missing, for example.
+_REFUSALS = frozenset(
+    (
+        RPCStatusCode.INVALID_ARGUMENT,
+        RPCStatusCode.NOT_FOUND,
+        RPCStatusCode.FAILED_PRECONDITION,
+        RPCStatusCode.PERMISSION_DENIED,
+        RPCStatusCode.UNAUTHENTICATED,
+        RPCStatusCode.UNIMPLEMENTED,
+    )
+)
 
 # Metadata of traces that never holds a person's words, so it reaches Opik in every text mode.
 PLAIN_METADATA = (
@@ -34,6 +53,7 @@ PLAIN_METADATA = (
     "prompt",
     "prompt_sha256",
     "quality_status",
+    "refusal_code",
     "rerun",
     "tenant",
     "run_url",
@@ -123,6 +143,31 @@ async def start_run(client: Client, request: RunRequest, options: StartOptions) 
             )
     except WorkflowAlreadyStartedError:
         return  # it ran to its end before: the row knows how
+
+
+async def start_accepted(
+    client: Client, request: RunRequest, options: StartOptions, pool: Pool
+) -> None:
+    """Start an accepted run; when Temporal refuses that for good, the run's events say why.
+
+    Raises RPCError, as `start_run` does. The reconciler tries it again all the same: what is wrong
+    may be mended meanwhile.
+    """
+    try:
+        await start_run(client, request, options)
+    except RPCError as error:
+        if error.status in _REFUSALS:
+            await _tell(pool, request, error.status.name, error.message[:300])
+        raise
+
+
+async def _tell(pool: Pool, request: RunRequest, status: str, why: str) -> None:
+    log.error("start_refused", trace_id=str(request.trace_id), status=status, why=why)
+    try:
+        async with transaction(pool, request.tenant) as conn:
+            await append_refused_start(conn, request.trace_id, status, why)
+    except Unavailable as error:
+        log.warning("start_refused_untold", trace_id=str(request.trace_id), error=error.detail)
 
 
 def _search_attributes(request: RunRequest) -> TypedSearchAttributes:

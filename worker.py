@@ -20,11 +20,13 @@ from activities.goals import GoalActivities
 from activities.reconcile import ReconcileActivities
 from activities.reruns import RerunActivities
 from activities.runs import RunActivities
-from activities.stage import StageRunner
-from client import StartOptions, connect, start_run
+from activities.stage import HEARTBEAT_INTERVAL_S, StageRunner
+from activities.workers import WorkerWatch, this_worker
+from client import StartOptions, connect, start_accepted
 from db.pool import Pool, Pools, acquire
 from db.prompts import insert_prompt_version
 from db.runs import StoredRequest
+from db.workers import WorkerRow
 from llm.gemini import Gemini
 from prompts.library import Prompt, files, parse
 from settings import Settings, read_settings
@@ -35,7 +37,7 @@ from workflows.schedules import upsert_schedules
 
 log = structlog.get_logger()
 
-# Longer than the longest stage, so that a deploy repeats no model call.
+# Longer than two model calls of a minute, so that a deploy repeats none.
 GRACE = timedelta(seconds=155)
 
 
@@ -85,11 +87,20 @@ async def register_search_attributes(client: Client) -> None:
 
 
 def make_worker(
-    client: Client, pools: Pools, gemini: Gemini, repair: Prompt, settings: Settings
+    client: Client,
+    pools: Pools,
+    gemini: Gemini,
+    repair: Prompt,
+    settings: Settings,
+    me: WorkerRow,
 ) -> Worker:
     """Everything that Rein runs, wired."""
     stages = StageRunner(
-        pools.application, gemini, repair=repair, timeout_s=settings.model_timeout_s
+        pools.application,
+        gemini,
+        repair=repair,
+        timeout_s=settings.model_timeout_s,
+        worker_id=me.worker_id,
     )
     goals = GoalActivities(stages)
     finish = {name: kind.finish for name, kind in KINDS.items()}
@@ -97,13 +108,14 @@ def make_worker(
 
     async def start(stored: StoredRequest) -> None:
         request = KINDS[stored.kind].request.model_validate(stored.body)
-        await start_run(client, request, options)
+        await start_accepted(client, request, options, pools.application)
 
     reconcile = ReconcileActivities(
         pools.operations, client, project=settings.opik_project, start=start, finish=finish
     )
     return Worker(
         client,
+        identity=me.identity,
         task_queue=settings.task_queue,
         workflows=[*(kind.workflow for kind in KINDS.values()), ReconcileWorkflow],
         activities=[
@@ -120,10 +132,11 @@ def make_worker(
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=settings.max_cached_workflows,
         max_concurrent_activities=200,
-        # A dead worker's tasks and activities are given to a living one after two seconds.
+        # A dead worker's workflow tasks are given to a living one after this.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-        max_heartbeat_throttle_interval=timedelta(seconds=0.5),
-        default_heartbeat_throttle_interval=timedelta(seconds=0.5),
+        # Every beat is sent, because cancellation is heard of with the answer.
+        max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_INTERVAL_S),
+        default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_INTERVAL_S),
         graceful_shutdown_timeout=GRACE,
     )
 
@@ -142,10 +155,12 @@ async def main() -> None:
     async with Pools.connected(
         settings.database_url, size=settings.database_pool, name="rein worker"
     ) as pools:
-        repair = await register_prompts(pools.operations)
+        repair, me = await register_prompts(pools.operations), this_worker()
         await register_search_attributes(client)
         await upsert_schedules(client, settings.task_queue)
-        async with make_worker(client, pools, gemini, repair, settings):
+        watch = WorkerWatch(settings.database_url, pools.operations, client, me)
+        worker = make_worker(client, pools, gemini, repair, settings, me)
+        async with watch.watching(), worker:
             log.info("worker_started", task_queue=settings.task_queue, model=settings.model)
             await stopped.wait()
             log.info("worker_stopping", grace_s=GRACE.total_seconds())

@@ -6,12 +6,13 @@ from typing import Any, get_args
 
 from temporalio import activity
 
+from activities.calls import lost_span
 from db.events import append_event
 from db.pool import Connection, Pool, acquire
 from db.runs import finish_run, lock_run
 from domain.run_errors import run_error_code
 from domain.runs import RunKind, RunOutcome, RunStatus
-from tracing import RunEnd, Score, close_trace, put_scores
+from tracing import RunEnd, Score, close_trace, put_scores, store_lost_steps
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ async def record_end(
     outcome = None if end.result is None else RunOutcome.model_validate(end.result)
     code = run_error_code(end.error_type) if end.error_type else None
     kind = await lock_run(conn, end.trace_id)
-    finished = await finish_run(
+    calls = await finish_run(
         conn,
         trace_id=end.trace_id,
         workflow_run_id=workflow_run_id,
@@ -66,7 +67,7 @@ async def record_end(
         outcome=end.result,
         ended_at=end.ended_at,
     )
-    if kind is None or not finished:
+    if kind is None or calls is None:
         if end.root:  # a workflow that somebody started past the API: a trace, but no row
             await close_trace(conn, end, output=end.result, metadata={"status": end.status})
         return False
@@ -79,6 +80,7 @@ async def record_end(
         _sentence(end, outcome, code),
         {"status": end.status, "code": code},
     )
+    await store_lost_steps(conn, end, [lost_span(call) for call in calls])
     ending = await finish.get(kind, finish_nothing)(conn, end)
     await put_scores(conn, end.trace_id, end.project, ending.scores, at=end.ended_at)
     await close_trace(conn, end, output=end.result, metadata={"status": end.status, **ending.facts})

@@ -9,23 +9,30 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+import structlog
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.calls import ModelCalls, Request, first_request, prompt_name, repair_request
+from activities.calls import ModelCalls, Superseded
+from activities.cancellation import stop_code
+from activities.requests import Request, first_request, prompt_name, repair_request
 from db.events import append_event
 from db.pool import Connection, Pool, acquire, transaction
 from db.prompts import select_prompt_body
 from domain.errors import NotFound, Unavailable
 from domain.runs import PromptRef, RunEventKind, Stage, StageRequest
+from llm.answers import Answer
 from llm.errors import ModelError
-from llm.gemini import Answer, Gemini
+from llm.gemini import Gemini
 from llm.parsing import read
 from prompts.library import Prompt, parse
 from tracing import StageTrace
+
+log = structlog.get_logger()
 
 Q = TypeVar("Q", bound=StageRequest)
 D = TypeVar("D", bound=BaseModel)
@@ -33,10 +40,16 @@ R = TypeVar("R", bound=BaseModel)
 
 # An error that nobody has classified is worth this many attempts, not more.
 UNCLASSIFIED_ATTEMPTS = 5
-HEARTBEAT_INTERVAL_S = 0.5
+# Each beat costs 3 ms of CPU. Cancellation is heard of with a beat; a worker that died is noticed
+# without them (activities/workers.py).
+HEARTBEAT_INTERVAL_S = 3
 
 
 def _is_fine(request: StageRequest, draft: BaseModel) -> str | None:
+    return None
+
+
+def _stays_wrong(request: StageRequest, draft: BaseModel) -> None:
     return None
 
 
@@ -66,16 +79,21 @@ class StageSpec(Generic[Q, D, R]):
     """The sentence and the facts of the event that tells the result."""
     validate: Callable[[Q, D], str | None] = _is_fine
     """Names what is wrong with a well-formed answer."""
+    mend: Callable[[Q, D], D | None] = _stays_wrong
+    """Makes an answer right that is still wrong after its repair; None fails the stage."""
 
 
 class StageRunner:
     """Runs stages; holds what they need from the world."""
 
-    def __init__(self, pool: Pool, gemini: Gemini, *, repair: Prompt, timeout_s: float) -> None:
+    def __init__(
+        self, pool: Pool, gemini: Gemini, *, repair: Prompt, timeout_s: float, worker_id: int
+    ) -> None:
         self.pool = pool
         self.gemini = gemini
-        self.repair = repair
         self.timeout_s = timeout_s
+        self.worker_id = worker_id
+        self._repair = repair
         self._prompts: dict[PromptRef, Prompt] = {}
 
     async def run(self, spec: StageSpec[Q, D, R], request: Q) -> R:
@@ -84,16 +102,24 @@ class StageRunner:
         Raises ApplicationError with the error's code as its type: retryable, with the wait that
         the provider asked for, or not.
         """
-        attempt = _Attempt(self, spec, request)
-        prompt = await self._prompt(request.prompt)
-        try:
-            async with heartbeating():
-                return await attempt.record(await attempt.obtain(prompt))
-        except asyncio.CancelledError:
-            await asyncio.shield(attempt.cancelled())
-            raise
-        except Exception as error:
-            raise await attempt.fail(error) from error
+        async with heartbeating():
+            attempt = _Attempt(self, spec, request)
+            prompts = await self._prompts_of(request)
+            try:
+                return await attempt.record(await attempt.obtain(*prompts))
+            except asyncio.CancelledError:
+                await asyncio.shield(attempt.cancelled())
+                raise
+            except Superseded as error:
+                raise ApplicationError(f"Given up: {error}", type="SUPERSEDED") from error
+            except Exception as error:
+                # Temporal keeps the whole chain of an error, and shows it to operators.
+                raise await attempt.fail(error) from None
+
+    async def _prompts_of(self, request: StageRequest) -> tuple[Prompt, Prompt]:
+        """The stage's own prompt and the one that repairs its answer."""
+        repair = await self._prompt(request.repair) if request.repair else self._repair
+        return await self._prompt(request.prompt), repair
 
     async def _prompt(self, ref: PromptRef) -> Prompt:
         if ref not in self._prompts:
@@ -123,7 +149,9 @@ class _Attempt(Generic[Q, D, R]):
         self._request = request
         self._trace = StageTrace.start(
             spec.span,
-            input=request.model_dump(mode="json", exclude={"run", "prompt"}, exclude_none=True),
+            input=request.model_dump(
+                mode="json", exclude={"run", "prompt", "repair"}, exclude_none=True
+            ),
             metadata={"prompt": prompt_name(request.prompt)},
         )
         self._calls = ModelCalls(
@@ -133,12 +161,13 @@ class _Attempt(Generic[Q, D, R]):
             run=request.run,
             stage=spec.name,
             span_name=spec.call,
+            worker_id=runner.worker_id,
         )
 
-    async def obtain(self, prompt: Prompt) -> D:
+    async def obtain(self, prompt: Prompt, repairing: Prompt) -> D:
         """The stage's answer as its draft model, with one repair when the first one is broken.
 
-        Raises ModelError.
+        Raises ModelError and Superseded.
         """
         first = first_request(
             prompt,
@@ -152,7 +181,7 @@ class _Attempt(Generic[Q, D, R]):
         except ModelError as error:
             if not (error.repairable or error.more_tokens):
                 raise
-            repair = repair_request(first, self._runner.repair, error)
+            repair = repair_request(first, repairing, error)
         return await self._ask(repair)
 
     async def record(self, draft: D) -> R:
@@ -171,6 +200,8 @@ class _Attempt(Generic[Q, D, R]):
         as lost.
         """
         failure = error if isinstance(error, ModelError) else _unclassified(error)
+        if failure.code == "UNKNOWN":
+            log.error("stage_error", stage=self._spec.name, exc_info=error)
         retrying = failure.retryable and not (
             failure.code == "UNKNOWN" and self._trace.attempt >= UNCLASSIFIED_ATTEMPTS
         )
@@ -178,7 +209,9 @@ class _Attempt(Generic[Q, D, R]):
             key = f"attempt-{self._trace.attempt}" if retrying else "failed"
             kind: RunEventKind = "stage_retrying" if retrying else "stage_failed"
             wait = failure.retry_after.total_seconds() if failure.retry_after else None
-            facts = {"code": failure.code, "retry_after_s": wait}
+            facts: dict[str, Any] = {"code": failure.code, "retry_after_s": wait}
+            if retrying:
+                facts["next_try_at"] = datetime.now(UTC) + (failure.retry_after or _backoff())
             await self._event(conn, key, kind, failure.message, facts)
             await self._trace.fail(conn, failure.code, failure.message, retrying=retrying)
         return ApplicationError(
@@ -189,33 +222,35 @@ class _Attempt(Generic[Q, D, R]):
         )
 
     async def cancelled(self) -> None:
-        """Record that the attempt was stopped from outside, perhaps in the middle of a call."""
-        details = activity.cancellation_details()
-        stopping = details is not None and details.worker_shutdown
-        code = "WORKER_STOPPED" if stopping else "CANCELLED"
+        """Record that the attempt was stopped from outside; its call is in the ledger already."""
+        code = stop_code()
         async with self._transaction() as conn:
-            await self._calls.cancelled(conn, code)
-            await self._trace.fail(conn, code, "The stage was stopped", retrying=stopping)
+            await self._trace.fail(
+                conn, code, "The stage was stopped", retrying=code != "CANCELLED"
+            )
 
     async def _ask(self, request: Request) -> D:
-        return self._read(await self._calls.answer(request, self._begin))
-
-    async def _begin(self, conn: Connection) -> None:
-        await self._event(conn, "started", "stage_started", self._spec.doing, {})
-        await self._trace.open(conn)
-
-    def _read(self, answer: Answer) -> D:
+        answer = await self._calls.answer(request, self._begin)
         span = self._trace.child("json_parsing", input={"schema": self._spec.schema.__name__})
         try:
-            draft = read(answer, self._spec.schema)
-            wrong = self._spec.validate(self._request, draft)
-            if wrong:
-                raise ModelError.invalid(wrong)
+            draft = self._read(answer, request)
         except ModelError as error:
             span.fail(error.code, error.message)
             raise
         span.finish()
         return draft
+
+    async def _begin(self, conn: Connection) -> None:
+        await self._event(conn, "started", "stage_started", self._spec.doing, {})
+        await self._trace.open(conn)
+
+    def _read(self, answer: Answer, request: Request) -> D:
+        draft = read(answer, self._spec.schema)
+        wrong = self._spec.validate(self._request, draft)
+        mended = self._spec.mend(self._request, draft) if wrong and request.repair else None
+        if wrong and mended is None:
+            raise ModelError.invalid(wrong)
+        return mended or draft
 
     async def _event(
         self, conn: Connection, what: str, kind: RunEventKind, message: str, facts: dict[str, Any]
@@ -232,7 +267,8 @@ class _Attempt(Generic[Q, D, R]):
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Beat until the block is left: a dead worker is noticed, a cancelled activity hears of it."""
+    """Beat at once and until the block is left, so that a cancelled activity hears of it."""
+    activity.heartbeat()
     task = asyncio.create_task(_heartbeat())
     try:
         yield
@@ -244,6 +280,19 @@ async def _heartbeat() -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_INTERVAL_S)
         activity.heartbeat()
+
+
+def _backoff() -> timedelta:
+    """What Temporal waits after this attempt when nobody named a time."""
+    info = activity.info()
+    policy = info.retry_policy
+    if policy is None:
+        return timedelta()
+    longest = policy.maximum_interval or 100 * policy.initial_interval
+    # The exponent is bounded because a timedelta is.
+    return min(
+        policy.initial_interval * policy.backoff_coefficient ** min(info.attempt - 1, 30), longest
+    )
 
 
 def _unclassified(error: Exception) -> ModelError:

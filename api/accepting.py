@@ -1,6 +1,5 @@
 """What "accepted" means: a row, an event and an open trace in one transaction, then a workflow."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,13 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from pydantic import BaseModel
-from temporalio.service import RPCError
 
 from api.deps import Services
 from api.limits import admit, check_model
-from client import start_run
 from db.events import append_event
 from db.idempotency import claim_key
 from db.pool import Connection
@@ -24,6 +20,7 @@ from db.runs import StoredRequest, insert_run, select_found_run, select_request
 from domain.callers import Caller
 from domain.errors import IdempotencyMismatch, NotFound, Unavailable
 from domain.runs import (
+    REPAIR,
     Manifest,
     RunKind,
     RunRequest,
@@ -33,10 +30,6 @@ from domain.runs import (
 )
 from tracing import TraceContext, new_trace_id, open_trace
 from workflows.kinds import KINDS
-
-log = structlog.get_logger()
-
-START_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True)
@@ -147,7 +140,8 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
     Raises Unavailable until a worker has registered the prompts.
     """
     current, stages = await select_current_prompts(conn), KINDS[kind].stage_names()
-    missing = [stage for stage in stages if stage not in current]
+    prompts = [*stages, REPAIR] if stages else []
+    missing = [stage for stage in prompts if stage not in current]
     if missing:
         raise Unavailable(
             f"no prompt is registered for {', '.join(missing)}",
@@ -156,25 +150,9 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
         )
     return Manifest(
         model=services.config.model,
-        prompts={stage: current[stage] for stage in stages},
+        prompts={stage: current[stage] for stage in prompts},
         quality_threshold=services.config.quality_threshold,
     )
-
-
-async def start(services: Services, request: RunRequest) -> bool:
-    """Start the run's workflow. False when Temporal is away: the reconciler starts it then."""
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await start_run(services.temporal, request, services.start_options)
-    except (RPCError, RuntimeError, TimeoutError) as error:
-        # RuntimeError is what the SDK raises when a lazy client cannot connect.
-        log.warning(
-            "start_left_to_reconciler",
-            trace_id=str(request.trace_id),
-            error=type(error).__name__,
-        )
-        return False
-    return True
 
 
 def start_unless_ended(services: Services, accepted: Accepted) -> None:
@@ -184,9 +162,7 @@ def start_unless_ended(services: Services, accepted: Accepted) -> None:
     the reconciler starts what was not started.
     """
     if accepted.request and (not accepted.replayed or accepted.status == "accepted"):
-        starting = asyncio.create_task(start(services, accepted.request))
-        services.starting.add(starting)
-        starting.add_done_callback(services.starting.discard)
+        services.starter.start_soon(accepted.request)
 
 
 def request_of(stored: StoredRequest) -> RunRequest:

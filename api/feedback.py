@@ -20,10 +20,10 @@ from db.feedback import (
     update_feedback,
 )
 from db.pool import Connection
-from db.runs import select_found_run
+from db.runs import lock_found_run, select_found_run
 from domain.callers import Caller
 from domain.errors import NotReady
-from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission
+from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission, FeedbackTotals
 from domain.runs import FINAL_STATUSES, RunStatus
 from tracing import Score, put_scores
 from workflows.kinds import KINDS
@@ -50,7 +50,7 @@ async def send_feedback(
     """Rate a result of any kind, hours or days later as well as at once.
 
     One person has one current feedback per trace: sending again replaces it and keeps what it
-    replaced; sending the same again changes nothing.
+    replaced; sending the same again changes nothing. The trace shows what all say together.
     """
     async with services.transaction(caller) as conn:
         await _check_rated(conn, caller, submission.trace_id)
@@ -60,8 +60,9 @@ async def send_feedback(
             response.status_code = 200
             old = await lock_feedback(conn, submission.trace_id, submission.user_id)
             stored = await _replace(conn, old, submission)
-        project = services.config.opik_project
-        await put_scores(conn, stored.trace_id, project, _scores(stored, old))
+        totals = await select_feedback_totals(conn, stored.trace_id)
+        scores = _scores(totals, answered_before=old)
+        await put_scores(conn, stored.trace_id, services.config.opik_project, scores)
     return StoredFeedback(**dict(stored))
 
 
@@ -81,6 +82,7 @@ async def read_feedback(
         trace_id=trace_id,
         count=totals.people,
         average=None if totals.average is None else float(totals.average),
+        shares=totals.shares,
         replaced=totals.replaced,
         items=[StoredFeedback(**dict(item)) for item in items],
     )
@@ -88,7 +90,7 @@ async def read_feedback(
 
 async def _check_rated(conn: Connection, caller: Caller, trace_id: UUID) -> None:
     """Raises NotFound, and NotReady for a run that has nothing to rate."""
-    run = await select_found_run(conn, caller.tenant, trace_id)
+    run = await lock_found_run(conn, caller.tenant, trace_id)
     if run is None:
         raise unknown_run(trace_id)
     if run.status not in KINDS[run.kind].rated:
@@ -112,13 +114,17 @@ async def _replace(conn: Connection, old: Feedback, sent: FeedbackSubmission) ->
     return await update_feedback(conn, old.feedback_id, sent)
 
 
-def _scores(stored: Feedback, old: Feedback | None) -> list[Score]:
-    """The rating with the comment as its reason, and each dimension: 1, 0, or taken back."""
-    rating = Score(name="user_feedback.rating", value=float(stored.rating), reason=stored.comment)
-    dimensions = []
-    for name in FEEDBACK_DIMENSIONS:
-        answer = getattr(stored, name)
-        if answer is not None or getattr(old, name, None) is not None:
-            value = None if answer is None else float(answer)
-            dimensions.append(Score(name=f"user_feedback.{name}", value=value))
-    return [rating, *dimensions]
+def _scores(totals: FeedbackTotals, answered_before: Feedback | None) -> list[Score]:
+    """What all people say together: a trace in Opik has one value for each name.
+
+    A dimension that nobody answers any more is deleted, if this person's answer was the last one.
+    """
+    average = None if totals.average is None else float(totals.average)
+    scores = [
+        Score(name="user_feedback.rating", value=average, reason=totals.comment),
+        Score(name="user_feedback.count", value=totals.people),
+    ]
+    for name, share in totals.shares.items():
+        if share is not None or getattr(answered_before, name, None) is not None:
+            scores.append(Score(name=f"user_feedback.{name}", value=share))
+    return scores

@@ -18,6 +18,11 @@ class Gauges:
             ["status"],
             registry=registry,
         )
+        self._refused = Gauge(
+            "rein_starts_refused",
+            "Accepted runs that Temporal refused to start; their events say why",
+            registry=registry,
+        )
         self._pending = Gauge(
             "rein_outbox_pending", "Trace rows that wait to be sent", registry=registry
         )
@@ -29,11 +34,12 @@ class Gauges:
         )
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
-    def set(self, runs: Mapping[str, int], outbox: Backlog) -> None:
+    def set(self, runs: Mapping[str, int], refused: int, outbox: Backlog) -> None:
         """Take over what was read."""
         self._runs.clear()
         for status, count in runs.items():
             self._runs.labels(status).set(count)
+        self._refused.set(refused)
         self._pending.set(outbox.pending)
         self._oldest.set(outbox.oldest_age_s)
         self._dead.set(outbox.dead)

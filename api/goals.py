@@ -1,6 +1,6 @@
 """Goals: send one, read what became of it, list them."""
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -26,7 +26,9 @@ from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
 from domain.errors import InvalidRequest
-from domain.goals import GoalContext, GoalRequest, GoalSubmission
+from domain.goals import GoalContext, GoalRequest, GoalSubmission, stated_limits
+from domain.plans import impossible
+from domain.runs import day_of
 
 router = APIRouter(prefix="/api/goals", tags=["goals"], responses=ALWAYS)
 
@@ -41,7 +43,7 @@ class GoalQuery(RunQuery):
     """What a list of goals is narrowed to."""
 
     q: Annotated[str | None, AfterValidator(_no_nul)] = Field(
-        None, min_length=1, max_length=200, description="Words of the goal"
+        None, min_length=1, max_length=200, description="Parts of the goal's words, in any order"
     )
 
     def filters(self, caller: Caller) -> Filters:
@@ -104,18 +106,20 @@ async def _accept(
         replayed = await find_replayed(conn, origin, sent)
         if replayed:
             return replayed
+        today = day_of(origin.at, submission.time_zone)
         context = submission.context or GoalContext()
         # Not before: a repeated request may come after its deadline.
-        _check_deadline(context)
+        _check_limits(context, today)
         request = GoalRequest(
             trace_id=origin.trace_id,
             tenant=caller.tenant,
             user=origin.user,
             about=_about(submission.goal),
             goal=submission.goal,
-            locale=submission.locale or "en",
+            locale=submission.locale,
+            time_zone=submission.time_zone,
             context=context,
-            today=origin.at.date(),
+            today=today,
             manifest=await current_manifest(conn, services, "goal_generation"),
         )
         accepted = await accept(
@@ -124,13 +128,13 @@ async def _accept(
             origin,
             request,
             goal_id=origin.trace_id,
-            input={
-                "goal": request.goal,
-                "context": request.context.model_dump(mode="json", exclude_none=True),
-                "locale": request.locale,
-            },
+            input=request.model_dump(
+                mode="json",
+                include={"goal", "context", "locale", "time_zone"},
+                exclude_defaults=True,
+            ),
         )
-        await insert_goal(conn, request.trace_id, request.goal, request.locale, request.context)
+        await insert_goal(conn, request)
     return accepted
 
 
@@ -140,10 +144,16 @@ def _about(goal: str) -> str:
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _check_deadline(context: GoalContext) -> None:
-    deadline, today = context.deadline, datetime.now(UTC).date()
+def _check_limits(context: GoalContext, today: date) -> None:
+    """Refuse limits that no plan can keep to. Raises InvalidRequest."""
+    deadline = context.deadline
     if deadline is not None and deadline <= today:
         raise InvalidRequest(
             f"body.context.deadline: expected a day after today ({today}), came {deadline}",
             cure="send a later deadline, or leave it out",
+        )
+    problem = impossible(stated_limits(context), today)
+    if problem:
+        raise InvalidRequest(
+            f"body.context.{problem}", cure="change one of the limits, or leave it out"
         )

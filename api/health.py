@@ -12,15 +12,18 @@ from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.datastructures import State
-from temporalio.service import RPCError
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from api import problems
 from api.deps import AppServices, Services
 from db.pool import acquire
 from db.prompts import select_current_prompts
-from db.runs import count_recent_runs
+from db.runs import count_recent_runs, count_refused_starts
 from domain.errors import Unavailable
 from tracing import backlog
+from workflows.options import SEARCH_ATTRIBUTES
 
 CHECK_TIMEOUT_S = 2
 
@@ -121,16 +124,38 @@ async def _ask_temporal(services: Services) -> str:
         answers = await services.temporal.service_client.check_health(
             timeout=timedelta(seconds=CHECK_TIMEOUT_S)
         )
+        missing = await _missing_search_attributes(services.temporal)
     except (RPCError, RuntimeError) as error:
-        raise Unavailable(f"Temporal does not answer ({type(error).__name__})") from error
+        said = error.message if isinstance(error, RPCError) else type(error).__name__
+        raise Unavailable(f"Temporal does not answer as it should ({said})") from error
     if not answers:
         raise Unavailable("Temporal says that it is not serving")
+    if missing:
+        raise Unavailable(
+            f"Temporal's namespace lacks the search attributes {', '.join(missing)}, so it refuses "
+            "to start runs: start a worker that may add them, or add them"
+        )
     return "answers"
+
+
+async def _missing_search_attributes(client: Client) -> list[str]:
+    """Those that every run is started with; none where this process may not ask for them."""
+    try:
+        known = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace),
+            timeout=timedelta(seconds=CHECK_TIMEOUT_S),
+        )
+    except RPCError as error:
+        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
+            return []
+        raise
+    return [key.name for key in SEARCH_ATTRIBUTES if key.name not in known.custom_attributes]
 
 
 async def _read_gauges(services: Services) -> None:
     try:
         async with acquire(services.pools.operations) as conn:
-            services.gauges.set(await count_recent_runs(conn), await backlog(conn))
+            runs, refused = await count_recent_runs(conn), await count_refused_starts(conn)
+            services.gauges.set(runs, refused, await backlog(conn))
     except Unavailable:
         services.gauges.unreadable()

@@ -11,7 +11,7 @@ from db.results import Filters, Position
 from domain.callers import Caller
 from domain.errors import InvalidRequest
 from domain.results import RunSummary
-from domain.runs import RunStatus
+from domain.runs import RefusalCode, RunStatus
 
 
 class RunQuery(BaseModel):
@@ -24,6 +24,7 @@ class RunQuery(BaseModel):
     max_score: float | None = Field(None, ge=0, le=10)
     since: date | None = Field(None, alias="from", description="Accepted on or after")
     until: date | None = Field(None, alias="to", description="Accepted on or before")
+    refusal_code: RefusalCode | None = Field(None, description="Refused by whom, e.g. CRISIS")
     user_id: str | None = Field(None, max_length=200, pattern=r"^[!-~]+$")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
     limit: int = Field(20, ge=1, le=100)
@@ -37,6 +38,7 @@ class RunQuery(BaseModel):
             since=_start(self.since),
             before=_end(self.until),
             user_id=self.user_id,
+            refusal_code=self.refusal_code,
         )
 
     def after(self) -> Position | None:

@@ -75,5 +75,8 @@ class TraceFeedback(BaseModel):
     trace_id: UUID
     count: int = Field(description="People who rated it")
     average: float | None = Field(description="Mean of the current ratings, two decimals")
+    shares: dict[str, float | None] = Field(
+        description="By dimension the share of yes, 0 to 1, among those who answered"
+    )
     replaced: int = Field(description="Earlier feedback that was replaced; it is kept")
     items: list[StoredFeedback] = Field(description="Newest first, at most 100")

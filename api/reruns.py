@@ -13,7 +13,7 @@ from db.results import select_run
 from db.runs import select_request
 from domain.callers import Caller
 from domain.errors import InvalidRequest, NotReady
-from domain.runs import FINAL_STATUSES, Manifest, PromptRef, RunRequest, Stage
+from domain.runs import FINAL_STATUSES, Manifest, PromptRef, RunRequest, Stage, day_of
 from workflows.kinds import KINDS, Kind
 
 # Which models there are is the provider's to say; a name that is none is refused here already.
@@ -46,7 +46,8 @@ async def repeat(
 ) -> Accepted:
     """Accept a run that repeats another one.
 
-    Raises NotFound, NotReady (it is under way, or never came that far) or InvalidRequest.
+    Raises NotFound, NotReady (it is under way, or never came that far), DeadlinePassed or
+    InvalidRequest.
     """
     async with services.transaction(caller) as conn:
         source = await select_run(conn, caller.tenant, trace_id)
@@ -92,12 +93,13 @@ async def _request(
     submission: RerunSubmission,
 ) -> RunRequest:
     """The earlier request under a new id, naming what is taken over from the run it repeats."""
+    today = day_of(origin.at, earlier.time_zone)
     return earlier.model_copy(
         update={
             "trace_id": origin.trace_id,
-            "today": origin.at.date(),
+            "today": today,
             "manifest": await _manifest(conn, kind, earlier.manifest, submission),
-            "rerun": await kind.repeat(conn, earlier, submission.from_stage),
+            "rerun": await kind.repeat(conn, earlier, submission.from_stage, today),
         }
     )
 

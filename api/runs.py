@@ -14,14 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.accepting import (
-    START_TIMEOUT_S,
-    Sent,
-    request_of,
-    start,
-    start_unless_ended,
-    unknown_run,
-)
+from api.accepting import Sent, request_of, start_unless_ended, unknown_run
 from api.answers import answer_run, run_answers, show_run
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
@@ -31,6 +24,8 @@ from api.lists import RunQuery, next_page
 from api.models import Run, RunItem, RunPage
 from api.problems import ALWAYS, OF_BODIES, declared
 from api.reruns import RerunSubmission, repeat
+from api.starting import START_TIMEOUT_S
+from db.events import select_is_over
 from db.results import Filters, select_runs
 from db.runs import select_found_run, select_request
 from domain.callers import Caller
@@ -88,6 +83,7 @@ async def _position(
 ) -> int:
     """Where the stream begins. Nothing left to tell is 204: it stops a browser's EventSource."""
     async with services.transaction(caller) as conn:
+        over = await select_is_over(conn, trace_id)
         found = await select_found_run(conn, caller.tenant, trace_id)
     if found is None:
         raise unknown_run(trace_id)
@@ -98,7 +94,7 @@ async def _position(
             f"came {after}",
             cure="send the id of an event of this run, or leave the header out to have them all",
         )
-    if found.status in FINAL_STATUSES and after == found.last_seq:
+    if over and after == found.last_seq:
         raise HTTPException(204)
     return after
 
@@ -117,7 +113,8 @@ async def watch_run(
 ) -> AsyncIterator[ServerSentEvent]:
     """The run's events as they come, from the first one, or from the one after Last-Event-ID.
 
-    The stream ends after the event `finished`. Any number may watch; a lost connection resumes.
+    The stream ends after the event `finished`; if an operator reset the run, after the last one.
+    Any number may watch; a lost connection resumes.
     """
     async with aclosing(services.watchers.watch(caller.tenant, trace_id, after)) as events:
         async for event in events:
@@ -195,7 +192,7 @@ async def _cancel(services: Services, caller: Caller, trace_id: UUID) -> None:
         raise AlreadyFinished(f"the run ended as {found.status}", cure="nothing is left to cancel")
     name = workflow_id(found.kind, trace_id)
     if not await _cancel_workflow(services, name):
-        if not await start(services, request_of(stored)):
+        if not await services.starter.start(request_of(stored)):
             raise _temporal_away()
         await _cancel_workflow(services, name)
 

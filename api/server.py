@@ -5,14 +5,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import socket
 from typing import Literal
+from uuid import uuid4
 
 import h11
+import structlog
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import Response
+from structlog.contextvars import bound_contextvars
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from api import problems, refusals
+from api.refusals import Refusal
+
+log = structlog.get_logger()
 
 LARGEST_HEADERS = 16_384
 # Below the 30 seconds that Compose waits before it kills the process.
@@ -67,12 +72,17 @@ class TimedProtocol(H11Protocol):
         late = f"headers have {self.headers_within_s:g} s, a body has {self.body_within_s:g} s"
         if self.cycle:
             self.cycle.disconnected = True  # the application may not answer as well
-        self._refuse(problems.refused(refusals.REQUEST_TIMEOUT, late))
+        self._refuse(refusals.REQUEST_TIMEOUT, late)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(problems.refused(refusals.MALFORMED_REQUEST, msg))
+        self._refuse(refusals.MALFORMED_REQUEST, msg)
 
-    def _refuse(self, answer: Response) -> None:
+    def _refuse(self, refusal: Refusal, detail: str) -> None:
+        """Answer a request that never reached the application, and so has no id yet."""
+        request_id = uuid4().hex
+        with bound_contextvars(request_id=request_id):
+            answer = problems.refused(refusal, detail, headers={"X-Request-Id": request_id})
+            log.info("request_refused", code=refusal.code, detail=detail)
         head = h11.Response(
             status_code=answer.status_code,
             headers=[*answer.raw_headers, (b"connection", b"close")],

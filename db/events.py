@@ -84,6 +84,34 @@ async def select_events(conn: Connection, trace_id: UUID, after: int) -> list[Ru
     return [RunEvent.model_validate(dict(row)) for row in rows]
 
 
+async def append_refused_start(conn: Connection, trace_id: UUID, status: str, why: str) -> None:
+    """Say that Temporal refused to start the run; once for each gRPC status of its answers."""
+    message = f"Temporal refused to start the run ({status}): {why}"
+    key, data = f"start-refused {status}", {"code": "START_REFUSED"}
+    await append_event(conn, trace_id, key, "start_refused", None, message, data)
+
+
+async def select_is_over(conn: Connection, trace_id: UUID) -> bool:
+    """Whether no further event is to come: the run has finished, and was not reset since.
+
+    After a reset the run's steps have another run of the workflow in their keys. What a step of the
+    finished one still had to say is no such step.
+    """
+    over: bool | None = await conn.fetchval(
+        """
+        SELECT NOT EXISTS (SELECT FROM run_events e
+                            WHERE e.trace_id = $1 AND e.seq > finished.seq AND e.stage IS NOT NULL
+                              AND split_part(e.key, ':', 1) <> split_part(finished.key, ':', 1))
+          FROM run_events finished
+         WHERE finished.trace_id = $1 AND finished.kind = 'finished'
+         ORDER BY finished.seq DESC
+         LIMIT 1
+        """,
+        trace_id,
+    )
+    return bool(over)
+
+
 async def select_has_ended(conn: Connection, trace_id: UUID) -> bool:
     """Whether a run has its end in its row; False for a run that does not exist."""
     ended: bool | None = await conn.fetchval(
@@ -131,17 +159,17 @@ class Watchers:
     async def watch(
         self, tenant: str, trace_id: UUID, after: int = 0
     ) -> AsyncGenerator[RunEvent, None]:
-        """The run's events after `after`, as they come, until it has finished."""
+        """The run's events after `after`, as they come, until none is to come any more."""
         with _waiter(self._watching, trace_id) as woken:
             while not self._closed:
                 woken.clear()
-                events = await self._read(tenant, trace_id, after)
+                events, over = await self._read(tenant, trace_id, after)
                 for event in events:
                     yield event
                     after = event.seq
-                    if event.kind == "finished":
-                        return
                 if len(events) < PAGE:
+                    if over:
+                        return
                     await self._sleep(woken)
 
     async def finished(self, tenant: str, trace_id: UUID, within_s: float) -> bool:
@@ -158,14 +186,19 @@ class Watchers:
                     await self._sleep(woken)
         return False
 
-    async def _read(self, tenant: str, trace_id: UUID, after: int) -> list[RunEvent]:
-        """The next events; none while PostgreSQL is away, so that a stream outlives that."""
+    async def _read(self, tenant: str, trace_id: UUID, after: int) -> tuple[list[RunEvent], bool]:
+        """The next events, and whether there are no others.
+
+        There are none while PostgreSQL is away, so that a stream outlives that.
+        """
         try:
             async with transaction(self._pool, tenant) as conn:
-                return await select_events(conn, trace_id, after)
+                # First: what ended the run is then among the events.
+                over = await select_is_over(conn, trace_id)
+                return await select_events(conn, trace_id, after), over
         except Unavailable as error:
             log.warning("events_unreadable", trace_id=str(trace_id), error=error.detail)
-            return []
+            return [], False
 
     async def _has_ended(self, tenant: str, trace_id: UUID) -> bool:
         """False also while PostgreSQL is away."""

@@ -4,21 +4,23 @@ from uuid import UUID
 
 from db.pool import Connection
 from domain.evaluations import Evaluation
-from domain.goals import ClarifiedGoal, GoalContext
+from domain.goals import ClarifiedGoal, GoalRequest
 from domain.plans import Plan
 from domain.resolutions import Resolution
 
 
-async def insert_goal(
-    conn: Connection, trace_id: UUID, goal: str, locale: str, context: GoalContext
-) -> None:
+async def insert_goal(conn: Connection, request: GoalRequest) -> None:
     """Store a person's words beside the run that works on them."""
     await conn.execute(
-        "INSERT INTO goals (trace_id, goal, locale, context) VALUES ($1, $2, $3, $4)",
-        trace_id,
-        goal,
-        locale,
-        context.model_dump(mode="json", exclude_none=True),
+        """
+        INSERT INTO goals (trace_id, goal, locale, time_zone, context)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        request.trace_id,
+        request.goal,
+        request.locale,
+        request.time_zone,
+        request.context.model_dump(mode="json", exclude_defaults=True),
     )
 
 

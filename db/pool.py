@@ -1,7 +1,7 @@
-"""The way to PostgreSQL: a pool with a jsonb codec, and a listener that outlives its connection."""
+"""The way to PostgreSQL: pools with a jsonb codec, and connections held for their session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
@@ -28,10 +28,9 @@ ACQUIRE_TIMEOUT_S = 2
 # A borrower waits at most this long in a queue that moves.
 LONGEST_TURN_S = 20
 COMMAND_TIMEOUT_S = 10
-# A listening connection without notifications is checked this often, because a dead one is silent
-# too.
-LISTEN_CHECK_S = 15
-LISTEN_RETRY_S = 1
+# A connection that is held for its session is checked this often, because a dead one is silent.
+CONNECTION_CHECK_S = 15
+RECONNECT_S = 0.5
 
 # After these errors the same transaction may succeed later: the connection was lost (SQLSTATE 08),
 # the transaction was rolled back (40), resources ran out (53), an operator intervened (57P), or the
@@ -45,6 +44,9 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
+    # A migration changed a table under a prepared statement; asyncpg prepares it anew next time.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.exceptions.OutdatedSchemaCacheError,
 )
 # What PostgreSQL says where there is no such database or login, or its migrations have not run.
 NOT_SET_UP = (
@@ -54,6 +56,18 @@ NOT_SET_UP = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedTableError,
 )
+
+
+def _said(error: asyncpg.PostgresError) -> str:
+    """An error's message. PostgreSQL's DETAIL may hold a whole row, and so what people wrote.
+
+    An error of data quotes the value already in its message, so that one tells only its type.
+    """
+    return type(error).__name__ if isinstance(error, asyncpg.DataError) else str(error.args[0])
+
+
+# Wherever such an error goes (logs, Temporal's failures, chained exceptions), it is printed so.
+asyncpg.PostgresError.__str__ = _said  # type: ignore[assignment, method-assign]
 
 
 class Pool(asyncpg.Pool):
@@ -194,36 +208,67 @@ async def listen(
     `on_connected(True)` is called each time that it listens again, so that what it missed
     can be read from the rows; `on_connected(False)` when the connection is lost.
     """
-    while True:
-        try:
-            await _listen_once(url, channel, on_notify, on_connected)
-        except (*_AWAY, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            log.warning("listen_lost", channel=channel, error=type(error).__name__)
-        on_connected(False)
-        await asyncio.sleep(LISTEN_RETRY_S)
+
+    async def subscribe(conn: asyncpg.Connection) -> None:
+        await conn.add_listener(channel, lambda *said: on_notify(str(said[-1])))
+
+    await keep_connected(url, subscribe, on_connected, name=f"rein listening to {channel}")
 
 
-async def _listen_once(
-    url: str, channel: str, on_notify: Callable[[str], None], on_connected: Callable[[bool], None]
+async def keep_connected(
+    url: str,
+    prepare: Callable[[asyncpg.Connection], Awaitable[None]],
+    on_connected: Callable[[bool], None],
+    *,
+    name: str,
+    role: Role | None = None,
 ) -> None:
+    """Hold one connection until cancelled; a lost one is made again at once.
+
+    `prepare` is awaited with each new connection, then `on_connected(True)` is called; and
+    `on_connected(False)` when it is lost.
+    """
+    settings = {"application_name": name} | ({"role": role} if role else {})
+    while True:
+        connected = False
+        try:
+            async with _session(url, settings) as (conn, lost):
+                await prepare(conn)
+                connected = True
+                on_connected(True)
+                await _until_lost(conn, lost)
+        except (*_AWAY, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            log.warning("connection_lost", connection=name, error=type(error).__name__)
+        on_connected(False)
+        if not connected:
+            await asyncio.sleep(RECONNECT_S)
+
+
+@asynccontextmanager
+async def _session(
+    url: str, settings: dict[str, str]
+) -> AsyncIterator[tuple[asyncpg.Connection, asyncio.Event]]:
+    """A connection of its own, and the event of its loss."""
     conn = await asyncpg.connect(
         url,
         timeout=ACQUIRE_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": f"rein listening to {channel}"},
+        server_settings=settings,
     )
     lost = asyncio.Event()
+    conn.add_termination_listener(lambda _: lost.set())
     try:
-        conn.add_termination_listener(lambda _: lost.set())
-        await conn.add_listener(channel, lambda *said: on_notify(str(said[-1])))
-        on_connected(True)
-        while not lost.is_set():
-            try:
-                await asyncio.wait_for(lost.wait(), LISTEN_CHECK_S)
-            except TimeoutError:
-                await conn.execute("SELECT 1")
+        yield conn, lost
     finally:
         conn.terminate()
+
+
+async def _until_lost(conn: asyncpg.Connection, lost: asyncio.Event) -> None:
+    while not lost.is_set():
+        try:
+            await asyncio.wait_for(lost.wait(), CONNECTION_CHECK_S)
+        except TimeoutError:
+            await conn.execute("SELECT 1")
 
 
 async def _end_transaction(conn: Connection) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from db.calls import SPENT
 from db.pool import Connection
 from domain.plans import Plan
 from domain.resolutions import Resolution
@@ -18,28 +19,39 @@ from domain.results import (
     RunReport,
     RunSummary,
 )
-from domain.runs import RunKind, RunStatus
+from domain.runs import RefusalCode, RunKind, RunStatus
 
 # While a run is under way its bill is summed from the ledger; at its end the sum is in its row.
-_RUN = """
+_RUN = f"""
     SELECT r.trace_id, r.kind, r.status, r.stage, r.user_id, r.created_at, r.started_at,
            r.finished_at, r.quality_score, r.error_code, r.error_message, r.outcome, r.manifest,
-           r.duration_ms, r.goal_id, r.request -> 'rerun' AS rerun,
+           r.duration_ms, r.goal_id, r.refusal_code, r.request -> 'rerun' AS rerun,
            CASE WHEN r.finished_at IS NULL THEN spent.input_tokens ELSE r.input_tokens
             END AS input_tokens,
            CASE WHEN r.finished_at IS NULL THEN spent.output_tokens ELSE r.output_tokens
             END AS output_tokens,
-           CASE WHEN r.finished_at IS NULL THEN spent.cost_usd ELSE r.cost_usd END AS cost_usd
+           CASE WHEN r.finished_at IS NULL THEN spent.cost_usd ELSE r.cost_usd END AS cost_usd,
+           (SELECT e.data || jsonb_build_object('since', e.at)
+              FROM run_events e
+             WHERE e.trace_id = r.trace_id AND r.finished_at IS NULL
+               AND e.kind IN ('start_refused', 'stage_retrying')
+               AND coalesce((e.data ->> 'next_try_at')::timestamptz > now(), true)
+               AND NOT EXISTS (SELECT FROM run_events later
+                                WHERE later.trace_id = e.trace_id AND later.seq > e.seq
+                                  AND (later.stage = e.stage OR e.stage IS NULL))
+             ORDER BY e.seq DESC
+             LIMIT 1) AS waiting,
+           CASE WHEN r.finished_at IS NULL THEN spent.unknown_calls ELSE r.unknown_calls
+            END AS unknown_calls,
+           CASE WHEN r.finished_at IS NULL THEN spent.cost_unknown_usd ELSE r.cost_unknown_usd
+            END AS cost_unknown_usd
       FROM runs r
      CROSS JOIN LATERAL (
-           SELECT coalesce(sum(input_tokens), 0) AS input_tokens,
-                  coalesce(sum(output_tokens + thought_tokens), 0) AS output_tokens,
-                  CASE WHEN bool_or(cost_usd IS NULL AND state = 'answered') THEN NULL
-                       ELSE coalesce(sum(cost_usd), 0) END AS cost_usd
+           SELECT {SPENT}
              FROM llm_calls
             WHERE trace_id = r.trace_id AND r.finished_at IS NULL) spent
      WHERE r.trace_id = $1 AND r.tenant_id = $2
-"""
+"""  # noqa: S608 - constants
 
 # What a rerun takes over is named by its request and stays with the run that made it. The ids are
 # columns of a materialised CTE, because under row-level security a condition may use an index only
@@ -52,7 +64,7 @@ _GOAL = f"""
                (rerun ->> 'plan_id')::uuid AS plan_id
           FROM ({_RUN}) AS run
     )
-    SELECT r.*, g.goal, g.locale, g.context, c.body AS clarified, drafts.drafts
+    SELECT r.*, g.goal, g.locale, g.time_zone, g.context, c.body AS clarified, drafts.drafts
       FROM run r
       JOIN goals g ON g.trace_id = r.goal_id
       LEFT JOIN clarified_goals c ON c.trace_id = r.clarified_by
@@ -74,7 +86,8 @@ _GOAL = f"""
 
 _SUMMARY = """
            r.trace_id, r.kind, r.status, r.stage, r.user_id, r.quality_score, r.error_code,
-           r.cost_usd, r.duration_ms, r.source_trace_id, r.created_at, r.finished_at
+           r.cost_usd, r.cost_unknown_usd, r.duration_ms, r.source_trace_id, r.created_at,
+           r.finished_at, r.refusal_code
 """
 _RUNS = f"SELECT {_SUMMARY}, r.outcome ->> 'title' AS title FROM runs r"  # noqa: S608
 _GOALS = f"""
@@ -104,6 +117,7 @@ class Filters(NamedTuple):
     since: datetime | None = None
     before: datetime | None = None
     user_id: str | None = None
+    refusal_code: RefusalCode | None = None
     text: str | None = None
     goal_ids: Sequence[UUID] | None = None
 
@@ -121,6 +135,7 @@ _CONDITIONS = {
     "since": "r.created_at >= {}",
     "before": "r.created_at < {}",
     "user_id": "r.user_id = {}",
+    "refusal_code": "r.refusal_code = {}",
     "text": "NOT EXISTS (SELECT FROM unnest((SELECT string_to_array(goal_words({}), ' '))) AS word"
     " WHERE strpos(g.words, word) = 0)",
     "goal_ids": "r.goal_id = ANY({})",

@@ -5,7 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from db.calls import LOSE, SETTLED_CALL, SPENT
 from db.pool import Connection
+from domain.ledger import SettledCall
+from domain.reconcile import Cursor
 from domain.results import FoundRun
 from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
@@ -16,6 +19,21 @@ class StoredRequest(NamedTuple):
     trace_id: UUID
     kind: RunKind
     body: dict[str, Any]
+
+
+class Quiet(NamedTuple):
+    """An unfinished run of which nothing was heard for a while."""
+
+    cursor: Cursor
+    workflow_id: str
+
+
+class Ended(NamedTuple):
+    """An execution of a workflow that has ended."""
+
+    workflow_id: str
+    run_id: str
+    at: datetime
 
 
 async def insert_run(
@@ -44,11 +62,15 @@ async def insert_run(
 async def lock_run(conn: Connection, trace_id: UUID) -> RunKind | None:
     """Lock a run's row until the transaction ends, and act for its tenant from here on.
 
+    Its calls under way are locked too, so that none is settled while the run's bill is summed.
     Returns its kind; None when nobody accepted such a run. Only operations may see any tenant's.
     """
     kind: RunKind | None = await conn.fetchval(
         """
-        SELECT kind, set_config('rein.tenant', tenant_id, true)
+        WITH calls AS (
+            SELECT FROM llm_calls WHERE trace_id = $1 AND state = 'reserved' FOR UPDATE
+        )
+        SELECT kind, set_config('rein.tenant', tenant_id, true), (SELECT count(*) FROM calls)
           FROM runs WHERE trace_id = $1
            FOR UPDATE
         """,
@@ -67,29 +89,15 @@ async def finish_run(
     error_message: str | None,
     outcome: dict[str, Any] | None,
     ended_at: datetime,
-) -> bool:
-    """Record how a run ended, with what it used in all. False when it had ended before.
+) -> list[SettledCall] | None:
+    """Record how a run ended, with what it used in all. None when it had ended before.
 
     An operator's reset makes another Temporal run of the same workflow: its end replaces the old.
+    No call is left reserved: whoever makes one now makes it for nobody. Returns the calls of which
+    no span was stored, because the attempts that made them could not do it any more.
     """
-    updated = await conn.fetchval(
-        """
-        UPDATE runs
-           SET status = $2, error_code = $3, error_message = $4, outcome = $5, finished_at = $6,
-               quality_score = ($5::jsonb ->> 'quality_score')::float8,
-               duration_ms = greatest(0, extract(epoch FROM $6 - created_at) * 1000)::bigint,
-               input_tokens = spent.input_tokens, output_tokens = spent.output_tokens,
-               cost_usd = spent.cost_usd, workflow_run_id = $7
-          FROM (SELECT coalesce(sum(input_tokens), 0) AS input_tokens,
-                       coalesce(sum(output_tokens + thought_tokens), 0) AS output_tokens,
-                       CASE WHEN bool_or(cost_usd IS NULL AND state = 'answered') THEN NULL
-                            ELSE coalesce(sum(cost_usd), 0) END AS cost_usd
-                  FROM llm_calls
-                 WHERE trace_id = $1) AS spent
-         WHERE trace_id = $1
-           AND (finished_at IS NULL OR (workflow_run_id <> $7 AND finished_at < $6))
-        RETURNING true
-        """,
+    calls = await conn.fetchval(
+        _FINISH,
         trace_id,
         status,
         error_code,
@@ -98,13 +106,62 @@ async def finish_run(
         ended_at,
         workflow_run_id,
     )
-    return updated is not None
+    return None if calls is None else [SettledCall.model_validate(call) for call in calls]
+
+
+_FINISH = f"""
+    WITH before AS (
+        SELECT finished_at FROM runs WHERE trace_id = $1
+    ), finished AS (
+        UPDATE runs
+           SET status = $2, error_code = $3, error_message = $4, outcome = $5, finished_at = $6,
+               quality_score = ($5::jsonb ->> 'quality_score')::float8,
+               duration_ms = greatest(0, extract(epoch FROM $6 - created_at) * 1000)::bigint,
+               input_tokens = spent.input_tokens, output_tokens = spent.output_tokens,
+               cost_usd = spent.cost_usd, unknown_calls = spent.unknown_calls,
+               cost_unknown_usd = spent.cost_unknown_usd, workflow_run_id = $7
+          FROM (SELECT {SPENT} FROM llm_calls WHERE trace_id = $1) AS spent
+         WHERE trace_id = $1
+           AND (finished_at IS NULL OR (workflow_run_id <> $7 AND finished_at < $6))
+        RETURNING true
+    ), lost AS (
+        UPDATE llm_calls SET {LOSE}
+         WHERE trace_id = $1 AND state = 'reserved' AND EXISTS (SELECT FROM finished)
+        RETURNING *
+    ), calls AS (
+        SELECT * FROM lost
+        UNION ALL
+        SELECT * FROM llm_calls
+         WHERE trace_id = $1 AND state IN ('answered', 'unknown')
+           -- the end before a reset has seen to the earlier ones
+           AND started_at > coalesce((SELECT finished_at FROM before), '-infinity')
+    )
+    SELECT coalesce(jsonb_agg({SETTLED_CALL}) FILTER (WHERE call_id IS NOT NULL), '[]')
+      FROM finished
+      LEFT JOIN calls ON NOT EXISTS (
+           SELECT FROM trace_outbox WHERE kind = 'span' AND id = call_id::text)
+    HAVING count(*) > 0
+"""  # noqa: S608 - constants
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
     """Whether a tenant has such a run, and where it stands."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, status, last_seq FROM runs WHERE trace_id = $1 AND tenant_id = $2",
+        trace_id,
+        tenant,
+    )
+    return None if row is None else FoundRun.model_validate(dict(row))
+
+
+async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
+    """The same, held until the transaction ends: those who rate a run come one after the other."""
+    row = await conn.fetchrow(
+        """
+        SELECT trace_id, kind, status, last_seq
+          FROM runs WHERE trace_id = $1 AND tenant_id = $2
+           FOR NO KEY UPDATE
+        """,
         trace_id,
         tenant,
     )
@@ -121,30 +178,61 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
     return None if row is None else StoredRequest(*row)
 
 
-async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
-    """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
+async def select_quiet(
+    conn: Connection, grace: timedelta, after: Cursor | None, limit: int
+) -> list[Quiet]:
+    """Runs that have not ended, and of which nothing was heard for `grace`; the oldest first.
+
+    A run that is under way tells of each stage and each attempt. `after` skips what was looked at.
+    """
     rows = await conn.fetch(
         """
-        SELECT workflow_id
+        SELECT trace_id, created_at, workflow_id
           FROM runs
-         WHERE finished_at IS NULL AND created_at < now() - $1::interval
-         ORDER BY created_at
+         WHERE finished_at IS NULL
+           AND created_at < now() - $1::interval
+           AND ($2::timestamptz IS NULL OR (created_at, trace_id) > ($2, $3::uuid))
+           AND NOT EXISTS (SELECT FROM run_events e
+                            WHERE e.trace_id = runs.trace_id
+                              AND e.seq = runs.last_seq
+                              AND e.at > now() - $1::interval)
+         ORDER BY created_at, trace_id
+         LIMIT $4
         """,
         grace,
+        after.created_at if after else None,
+        after.trace_id if after else None,
+        limit,
+    )
+    return [
+        Quiet(Cursor(created_at=row["created_at"], trace_id=row["trace_id"]), row["workflow_id"])
+        for row in rows
+    ]
+
+
+async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[str]:
+    """The workflow ids among `ended` executions whose end no row knows."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT r.workflow_id
+          FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS e (workflow_id, run_id, at)
+          JOIN runs r USING (workflow_id)
+         WHERE r.finished_at IS NULL
+            OR (r.workflow_run_id <> e.run_id AND r.finished_at < e.at)
+        """,
+        [each.workflow_id for each in ended],
+        [each.run_id for each in ended],
+        [each.at for each in ended],
     )
     return [row["workflow_id"] for row in rows]
 
 
-async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
-    """The inputs of these workflows; the oldest run first."""
-    rows = await conn.fetch(
-        """
-        SELECT trace_id, kind, request
-          FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at
-        """,
-        workflow_ids,
+async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
+    """The input of a workflow; any tenant's, so only operations may ask."""
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
-    return [StoredRequest(*row) for row in rows]
+    return None if row is None else StoredRequest(*row)
 
 
 async def count_recent_runs(conn: Connection) -> dict[str, int]:
@@ -158,3 +246,17 @@ async def count_recent_runs(conn: Connection) -> dict[str, int]:
         """
     )
     return {row["status"]: row["runs"] for row in rows}
+
+
+async def count_refused_starts(conn: Connection) -> int:
+    """Accepted runs that Temporal refused to start."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM runs r
+         WHERE finished_at IS NULL AND status = 'accepted'
+           AND EXISTS (SELECT FROM run_events e
+                        WHERE e.trace_id = r.trace_id AND e.kind = 'start_refused')
+        """
+    )
+    return count

@@ -12,7 +12,7 @@ from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
 from domain.run_errors import RunErrorCode
-from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage
+from domain.runs import Manifest, Message, RefusalCode, Rerun, RunKind, RunStatus, Stage, Waiting
 
 
 def _plain(amount: Decimal) -> str:
@@ -54,10 +54,12 @@ class RunSummary(Message):
     quality_score: float | None
     error_code: RunErrorCode | None
     cost_usd: Usd | None
+    cost_unknown_usd: Usd
     duration_ms: int | None
     source_trace_id: UUID | None
     created_at: datetime
     finished_at: datetime | None
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
 
 
 class GoalSummary(RunSummary):
@@ -74,6 +76,7 @@ class RunReport(Message):
     kind: RunKind
     status: RunStatus
     stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
+    waiting: Waiting | None = Field(description="What it waits for just now, if it waits")
     user_id: str
     goal_id: UUID = Field(description="The run whose person's words this one works on")
     title: str | None
@@ -85,12 +88,21 @@ class RunReport(Message):
         description="Stages that failed for good, with their error codes: rerun from there"
     )
     refusal: str | None = Field(description="Why it was refused, in words for the person")
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
     error: RunError | None
     rerun: Rerun | None = Field(description="The run that this one repeats, and from which stage")
     manifest: Manifest
     input_tokens: int
     output_tokens: int
-    cost_usd: Usd | None = Field(description="Null when a model's price is not known")
+    cost_usd: Usd | None = Field(
+        description="Null when a model's price is not known; at most this, if any call is unknown"
+    )
+    unknown_calls: int = Field(
+        description="Model calls whose bill is not known: under way, cut, or answered to nobody"
+    )
+    cost_unknown_usd: Usd = Field(
+        description="The part of `cost_usd` that is the most these calls can have cost"
+    )
     duration_ms: int | None
 
 
@@ -98,7 +110,8 @@ class GoalReport(RunReport):
     """A goal's run whole: what was asked and what came of it so far."""
 
     goal: str
-    locale: str
+    locale: str | None = Field(description="Null: the language of the goal")
+    time_zone: str | None = Field(description="Null: UTC")
     context: GoalContext
     clarified_goal: ClarifiedGoal | None
     resolution: Resolution | None

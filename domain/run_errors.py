@@ -23,6 +23,10 @@ ModelErrorCode = Literal[
     "OUTPUT_INVALID",
     "OUTPUT_TOO_LARGE",
     "OUTPUT_UNFINISHED",
+    "SPEND_UNKNOWN_LIMIT",
+    "CANCELLED",
+    "WORKER_STOPPED",
+    "ATTEMPT_LOST",
     "UNKNOWN",
     "DATABASE_UNAVAILABLE",
     "RUN_UNKNOWN",
@@ -34,7 +38,6 @@ AnyRunErrorCode = Literal[
     "START_REFUSED",
     "TIMED_OUT",
     "TERMINATED",
-    "CANCELLED",
     "OUTCOME_INVALID",
 ]
 RUN_ERRORS: dict[AnyRunErrorCode, str] = {
@@ -54,6 +57,10 @@ RUN_ERRORS: dict[AnyRunErrorCode, str] = {
     "OUTPUT_INVALID": "The answer did not fit what was asked for, twice",
     "OUTPUT_TOO_LARGE": "The answer was larger than any that fits",
     "OUTPUT_UNFINISHED": "The model stopped early for a reason of its own, twice",
+    "SPEND_UNKNOWN_LIMIT": "Three calls of one request may have been billed without an answer",
+    "CANCELLED": "The run was cancelled",
+    "WORKER_STOPPED": "The worker was stopped in the middle of a stage; begun again",
+    "ATTEMPT_LOST": "Temporal gave the attempt up in the middle of a stage; begun again",
     "UNKNOWN": "An error that nobody has classified; the message names it",
     "DATABASE_UNAVAILABLE": "PostgreSQL did not answer; retried",
     "RUN_UNKNOWN": "The workflow was started past the API, so the run has no row",
@@ -61,7 +68,6 @@ RUN_ERRORS: dict[AnyRunErrorCode, str] = {
     "START_REFUSED": "Temporal refused to start the run's workflow; tried again every minute",
     "TIMED_OUT": "The run, or one of its steps, took longer than it may",
     "TERMINATED": "An operator ended the run",
-    "CANCELLED": "The run was cancelled",
     "OUTCOME_INVALID": "The workflow returned what is no outcome of a run",
 }
 # What Temporal's errors, and Rein's own that no stage has classified, are called in these terms.

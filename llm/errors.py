@@ -4,10 +4,10 @@
 |---|---|---|
 | 429 with RetryInfo | RATE_LIMITED | retried after the time that was named |
 | 429 naming a daily quota | QUOTA_EXHAUSTED | the same, 5 minutes at least |
-| 408, 499, 5xx | PROVIDER_UNAVAILABLE | retried |
+| 408, 499, 5xx, no connection | PROVIDER_UNAVAILABLE | retried |
 | no answer in time | TIMEOUT | retried; it may have been billed |
-| refused, dropped, cut in the middle | CONNECTION_LOST | retried; it may have been billed |
-| HTML or other non-JSON with 200 | NO_GEMINI_ANSWER | retried |
+| dropped, cut in the middle | CONNECTION_LOST | retried; it may have been billed |
+| HTML or other JSON than Gemini's with 200 | NO_GEMINI_ANSWER | retried; it may have been billed |
 | 400, 413 | REQUEST_REFUSED | fails for good |
 | 401, 403 | KEY_REFUSED | fails for good |
 | 404 | MODEL_UNKNOWN | fails for good |
@@ -18,18 +18,22 @@
 | broken JSON, wrong types, unknown fields, nonsense | OUTPUT_INVALID | one repair |
 | larger than 64 KB | OUTPUT_TOO_LARGE | fails for good |
 | stopped early for a reason of the model's own | OUTPUT_UNFINISHED | one repair |
-| anything else | UNKNOWN | retried a few times |
+| three calls that may have been billed | SPEND_UNKNOWN_LIMIT | fails for good |
+| the run was cancelled in mid-call | CANCELLED | it may have been billed |
+| the worker was stopped in mid-call | WORKER_STOPPED | begun again; it may have been billed |
+| Temporal gave the attempt up | ATTEMPT_LOST | begun again; it may have been billed |
+| anything else | UNKNOWN | retried a few times; it may have been billed |
 
-Messages are ours: an SDK error's own text holds the server's whole answer, which may hold the key.
+Google bills no request that it answers with 4xx or 5xx. Messages are ours, and short: an SDK
+error's own text holds the server's whole answer, which may hold the key.
 """
 
-import json
 import re
 from datetime import timedelta
 from typing import Any, Self
 
 import httpx2
-from google.genai.errors import APIError, UnknownApiResponseError
+from google.genai.errors import APIError
 
 from domain.run_errors import ModelErrorCode as Code
 
@@ -50,17 +54,33 @@ REPAIRABLE: frozenset[Code] = frozenset(
     ("OUTPUT_TRUNCATED", "OUTPUT_EMPTY", "OUTPUT_INVALID", "OUTPUT_UNFINISHED")
 )
 # The provider may have computed, and billed, what never arrived.
-MAYBE_BILLED: frozenset[Code] = frozenset(("TIMEOUT", "CONNECTION_LOST", "NO_GEMINI_ANSWER"))
+MAYBE_BILLED: frozenset[Code] = frozenset(
+    (
+        "TIMEOUT",
+        "CONNECTION_LOST",
+        "NO_GEMINI_ANSWER",
+        "OUTPUT_TOO_LARGE",
+        "CANCELLED",
+        "WORKER_STOPPED",
+        "ATTEMPT_LOST",
+        "UNKNOWN",
+    )
+)
 DAILY_QUOTA_WAIT = timedelta(minutes=5)
+# Whatever the provider asks for, it is asked again after this at the latest.
+LONGEST_WAIT = timedelta(hours=1)
+MESSAGE_CHARS = 1000
+
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
 
 
 class ModelError(Exception):
     """A model call that gave nothing usable; `message` is safe to show and to store."""
 
     def __init__(self, code: Code, message: str, *, retry_after: timedelta | None = None) -> None:
-        super().__init__(f"{code}: {message}")
         self.code = code
-        self.message = message
+        self.message = message if len(message) <= MESSAGE_CHARS else message[:MESSAGE_CHARS] + "…"
+        super().__init__(f"{code}: {self.message}")
         self.retry_after = retry_after
 
     @classmethod
@@ -93,12 +113,12 @@ def classify(error: Exception) -> ModelError:
         return error
     if isinstance(error, APIError):
         return _of_status(error)
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return ModelError("PROVIDER_UNAVAILABLE", "No connection to Gemini could be made")
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return ModelError("TIMEOUT", "Gemini did not answer in time")
     if isinstance(error, OSError | httpx2.TransportError):
-        return ModelError("CONNECTION_LOST", "The connection to Gemini was refused or lost")
-    if isinstance(error, json.JSONDecodeError | UnknownApiResponseError | UnicodeDecodeError):
-        return ModelError("NO_GEMINI_ANSWER", "What came with status 200 was no answer of Gemini")
+        return ModelError("CONNECTION_LOST", "The connection to Gemini was lost")
     return ModelError("UNKNOWN", f"Unexpected {type(error).__name__} from the Gemini client")
 
 
@@ -132,21 +152,26 @@ def _entries(details: Any) -> list[dict[str, Any]]:
         return []
     inner = details.get("error", details)
     found = inner.get("details") if isinstance(inner, dict) else None
-    return [entry for entry in found or [] if isinstance(entry, dict)]
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _retry_delay(details: Any) -> timedelta | None:
     """`retryDelay` of google.rpc.RetryInfo: seconds with an s, such as "37.5s"."""
     for entry in _entries(details):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(entry.get("retryDelay", "")))
+        delay = entry.get("retryDelay")
+        match = _SECONDS.fullmatch(delay) if isinstance(delay, str) else None
         if match:
-            return timedelta(seconds=float(match[1]))
+            return timedelta(seconds=min(float(match[1]), LONGEST_WAIT.total_seconds()))
     return None
 
 
 def _names_a_day(details: Any) -> bool:
-    return any("PerDay" in json.dumps(entry) for entry in _entries(details))
+    """Whether a violated quota of google.rpc.QuotaFailure is one of a day."""
+    found = (entry.get("violations") for entry in _entries(details))
+    violations = [each for some in found if isinstance(some, list) for each in some]
+    quotas = [each.get("quotaId") for each in violations if isinstance(each, dict)]
+    return any(isinstance(quota, str) and "PerDay" in quota for quota in quotas)
 
 
-def _reason(details: Any) -> str | None:
+def _reason(details: Any) -> object:
     return next((entry["reason"] for entry in _entries(details) if "reason" in entry), None)

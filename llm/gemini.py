@@ -1,6 +1,7 @@
-"""One structured answer from Gemini. The SDK's own retries are off: Temporal owns retries."""
+"""One request to Gemini, one raw answer. Temporal owns retries, so the SDK's own are off."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,11 +11,14 @@ from google import genai
 from google.genai import types
 from pydantic import BaseModel
 
-from domain.runs import Usage
-from llm.errors import classify
+from llm.errors import ModelError, classify
 from llm.models import thinking
 
 PROVIDER = "google_ai"
+# Said, because the SDK would take another address from the environment.
+BASE_URL = "https://generativelanguage.googleapis.com"
+# The longest answer of any model is far below it.
+LARGEST_BODY = 16 * 1024 * 1024
 
 # JSON-schema keywords that Gemini's structured output takes; the rest Rein checks by itself.
 KEYWORDS = frozenset(
@@ -57,16 +61,6 @@ class ModelCall:
     timeout_s: float
 
 
-class Answer(BaseModel):
-    """The raw answer, before anything is read into it; stored as it is."""
-
-    text: str
-    finish_reason: str | None
-    block_reason: str | None
-    usage: Usage
-    model_version: str | None
-
-
 class Gemini:
     """A client for many calls at once. Close it with `aclose`."""
 
@@ -79,18 +73,24 @@ class Gemini:
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
             timeout=httpx2.Timeout(None, connect=10),
+            event_hooks={"response": [_bound]},
         )
         self._client = genai.Client(
+            # Said, because GOOGLE_GENAI_USE_VERTEXAI in the environment would change the service.
+            vertexai=False,
             api_key=api_key or "missing",
             http_options=types.HttpOptions(
-                base_url=base_url,
+                base_url=base_url or BASE_URL,
                 retry_options=types.HttpRetryOptions(attempts=1),
                 httpx_async_client=self._http,
             ),
         )
 
-    async def ask(self, call: ModelCall) -> Answer:
-        """One HTTP request, one answer. Raises ModelError when there was none."""
+    async def ask(self, call: ModelCall) -> str:
+        """One HTTP request; the body of its answer, unread.
+
+        Raises ModelError when there was no answer.
+        """
         try:
             async with asyncio.timeout(call.timeout_s):
                 response = await self._client.aio.models.generate_content(
@@ -99,7 +99,7 @@ class Gemini:
         except Exception as error:
             # Not chained: the SDK's error holds the server's whole answer, which may hold the key.
             raise classify(error) from None
-        return _answer(response)
+        return (response.sdk_http_response and response.sdk_http_response.body) or ""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -107,8 +107,35 @@ class Gemini:
         await self._http.aclose()
 
 
+async def _bound(response: httpx2.Response) -> None:
+    """Let the body of an answer end with an error where it becomes too large to be held."""
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _BoundedStream(response.stream)
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > LARGEST_BODY:
+                raise ModelError("OUTPUT_TOO_LARGE", "The answer is larger than 16 MB")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 def _config(call: ModelCall) -> types.GenerateContentConfigDict:
     config: types.GenerateContentConfigDict = {
+        # The SDK would read the answer before it is stored, and fail on what it cannot read.
+        "should_return_http_response": True,
+        # Either could send further requests within this one, which the ledger would not know.
+        "automatic_function_calling": {"disable": True},
+        "automatic_continuation": False,
         "system_instruction": call.system,
         "max_output_tokens": call.max_output_tokens,
         "response_mime_type": "application/json",
@@ -124,7 +151,10 @@ def _config(call: ModelCall) -> types.GenerateContentConfigDict:
 
 @cache
 def response_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """The model's JSON schema in the words that Gemini takes, properties in their order."""
+    """The model's JSON schema in the words that Gemini takes, properties in their order.
+
+    Every property is required, because Gemini leaves out what is not; what may be null says so.
+    """
     reduced: dict[str, Any] = _reduced(schema.model_json_schema())
     return reduced
 
@@ -142,31 +172,5 @@ def _reduced(node: Any) -> Any:
         if key in KEYWORDS
     }
     if "properties" in kept:
-        kept["propertyOrdering"] = list(kept["properties"])
+        kept["required"] = kept["propertyOrdering"] = list(kept["properties"])
     return kept
-
-
-def _answer(response: types.GenerateContentResponse) -> Answer:
-    candidate = response.candidates[0] if response.candidates else None
-    parts = (candidate.content.parts if candidate and candidate.content else None) or []
-    feedback = response.prompt_feedback
-    reason = candidate.finish_reason if candidate else None
-    blocked = feedback.block_reason if feedback else None
-    return Answer(
-        text="".join(part.text for part in parts if part.text and not part.thought),
-        finish_reason=reason.value if reason else None,
-        block_reason=blocked.value if blocked else None,
-        usage=_usage(response.usage_metadata),
-        model_version=response.model_version,
-    )
-
-
-def _usage(metadata: types.GenerateContentResponseUsageMetadata | None) -> Usage:
-    if metadata is None:
-        return Usage()
-    return Usage(
-        input_tokens=metadata.prompt_token_count or 0,
-        output_tokens=metadata.candidates_token_count or 0,
-        thought_tokens=metadata.thoughts_token_count or 0,
-        cached_tokens=metadata.cached_content_token_count or 0,
-    )

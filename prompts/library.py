@@ -5,7 +5,9 @@ part with `{{names}}`. Its hash is of the whole file, so changed words are anoth
 """
 
 import hashlib
+import html
 import re
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.runs import PromptRef
+from domain.text import is_invisible
 
 FOLDER = Path(__file__).parent
 
@@ -21,7 +24,11 @@ _FILE = re.compile(
     re.DOTALL,
 )
 _NAME = re.compile(r"\{\{(\w+)\}\}")
-_TAG = re.compile(r"<(?=/?\w)")
+# What may stand for "<" or ">": itself, an HTML entity (perhaps of an entity), or an escape.
+_BRACKET = re.compile(r"[<>]|&(?:amp;?|#0*38;?|#x0*26;?)*#?\w+;?|\\+(?:u0*|u\{0*|x)3[ce]\}?|%3[ce]")
+# Every bracket begins with one of these, of which most texts have none.
+_SUSPECT = re.compile(r"[<>＜＞﹤﹥&＆﹠%％﹪＼﹨]|\\(?![\\\"/bfnrt])")
+_HARMLESS = str.maketrans("<>", "‹›")
 
 
 class PromptFile(NamedTuple):
@@ -85,12 +92,41 @@ def parse(stage: str, version: int, body: str) -> Prompt:
 def render(prompt: Prompt, data: dict[str, str]) -> Rendered:
     """Put data into the user part. Raises ValueError for a name that is missing or unused.
 
-    A person's text stands between tags that it cannot close: what looks like a tag in it loses its
-    bracket.
+    A person's text stands between tags, and no text can close them: every bracket in it, however
+    it is written, is replaced by one that makes no tag.
     """
     wanted = set(_NAME.findall(prompt.user))
     if wanted != set(data):
         missing, unused = sorted(wanted - set(data)), sorted(set(data) - wanted)
         raise ValueError(f"{prompt.ref.stage}: missing {missing}, unused {unused}")
-    user = _NAME.sub(lambda name: _TAG.sub("‹", data[name[1]]), prompt.user)
+    user = _NAME.sub(lambda name: _without_tags(data[name[1]]), prompt.user)
     return Rendered(prompt.system, user)
+
+
+def _without_tags(text: str) -> str:
+    """The text with "‹" and "›" for all that a reader could take for "<" and ">"."""
+    if not _SUSPECT.search(text):
+        return text
+    # The text as such a reader sees it, with the place that each character has in the real text.
+    seen = [
+        (small, place)
+        for place, char in enumerate(text)
+        if not is_invisible(char)
+        for small in unicodedata.normalize("NFKC", char).casefold()
+    ]
+    found, end = [], 0
+    for match in _BRACKET.finditer("".join(char for char, _ in seen)):
+        read = _read(match[0])
+        if "<" in read or ">" in read:
+            found += [text[end : seen[match.start()][1]], read.translate(_HARMLESS)]
+            end = seen[match.end() - 1][1] + 1
+    return "".join([*found, text[end:]])
+
+
+def _read(written: str) -> str:
+    """What a bracket, an entity or an escape stands for."""
+    if written[0] in "\\%":
+        return "<" if "3c" in written else ">"
+    while (decoded := html.unescape(written)) != written:
+        written = decoded
+    return unicodedata.normalize("NFKC", written)

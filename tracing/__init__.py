@@ -10,7 +10,7 @@ from tracing.ids import new_trace_id
 from tracing.links import project_id, trace_url, workflow_url
 from tracing.outbox import Backlog, backlog
 from tracing.plugin import TracingPlugin
-from tracing.spans import StageTrace
+from tracing.spans import StageTrace, store_lost_steps
 from tracing.traces import RunEnd, Score, close_trace, lost_end, open_trace, put_scores
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "open_trace",
     "project_id",
     "put_scores",
+    "store_lost_steps",
     "trace_url",
     "workflow_url",
 ]

@@ -32,7 +32,9 @@ class ChildSpan:
 
     Attributes:
         attempt: The attempt of the stage that began it.
+        cost_at_most: The provider's bill is not known, and `cost_usd` is the most that it can be.
         error: Error type and message.
+        parent_id: The span that it belongs below when its attempt does not store it.
     """
 
     id: UUID
@@ -47,8 +49,10 @@ class ChildSpan:
     output: object = None
     usage: Usage | None = None
     cost_usd: Decimal | None = None
+    cost_at_most: bool = False
     ended_at: datetime | None = None
     error: tuple[str, str] | None = None
+    parent_id: UUID | None = None
 
     def finish(
         self,
@@ -56,12 +60,14 @@ class ChildSpan:
         usage: Usage | None = None,
         cost_usd: Decimal | None = None,
         *,
+        cost_at_most: bool = False,
         metadata: Mapping[str, object] | None = None,
         ended_at: datetime | None = None,
     ) -> None:
         """End the span. Tokens and cost belong on one span only, that of the billed call."""
         self.ended_at = ended_at or datetime.now(UTC)
         self.output, self.usage, self.cost_usd = output, usage, cost_usd
+        self.cost_at_most = cost_at_most
         self.metadata.update(metadata or {})
 
     def fail(
@@ -70,9 +76,11 @@ class ChildSpan:
         message: str,
         usage: Usage | None = None,
         cost_usd: Decimal | None = None,
+        *,
+        cost_at_most: bool = False,
     ) -> None:
         """End the span with an error; a failed call may have been billed too."""
-        self.finish(None, usage, cost_usd)
+        self.finish(None, usage, cost_usd, cost_at_most=cost_at_most)
         self.error = (error_type, message)
 
 
@@ -83,6 +91,9 @@ def child_fields(
     # A step that its attempt did not end was interrupted by the attempt's own error.
     error = span.error or (stage_error if span.ended_at is None else None)
     redacted = redaction()
+    metadata = redacted.metadata(span.metadata)
+    if span.cost_at_most:
+        metadata["cost_at_most"] = True
     return without_none(
         name=span.name,
         type=span.type,
@@ -92,7 +103,7 @@ def child_fields(
         provider=span.provider,
         input=redacted.payload(span.input),
         output=redacted.payload(span.output),
-        metadata=redacted.metadata(span.metadata) or None,
+        metadata=metadata or None,
         usage=opik_usage(span.usage) if span.usage else None,
         total_estimated_cost=float(span.cost_usd) if span.cost_usd is not None else None,
         error_info=error_info(*error) if error else None,

@@ -86,16 +86,25 @@ jsonb_build_object(
         'total_tokens', sum((payload -> 'usage' ->> 'total_tokens')::bigint)),
     'total_estimated_cost', sum((payload ->> 'total_estimated_cost')::numeric),
     'calls_without_cost', sum(coalesce((payload ->> 'calls_without_cost')::bigint,
-        (payload ? 'usage' AND NOT payload ? 'total_estimated_cost')::integer)),
+        ((payload ? 'usage' OR coalesce(payload -> 'metadata' ? 'cost_at_most', false))
+            AND NOT payload ? 'total_estimated_cost')::integer)),
+    'unknown_calls', sum(coalesce((payload ->> 'unknown_calls')::bigint,
+        (payload -> 'metadata' ? 'cost_at_most')::integer)),
+    'cost_unknown_usd', sum(coalesce((payload ->> 'cost_unknown_usd')::numeric,
+        CASE WHEN payload -> 'metadata' ? 'cost_at_most'
+            THEN (payload ->> 'total_estimated_cost')::numeric END)),
     'errors', sum(coalesce((payload ->> 'errors')::bigint,
         (payload ? 'error_info' OR finality = 0)::integer)))
 """
-# If any call has no price, cost_usd is omitted and calls_without_cost is reported instead.
+# If any call has no price, cost_usd is omitted and calls_without_cost is reported instead. The most
+# that calls with an unknown bill can have cost is part of cost_usd, and told apart.
 _TOTALS_METADATA = """
 jsonb_strip_nulls((sums -> 'usage') || jsonb_build_object(
     'cost_usd', CASE WHEN (sums -> 'calls_without_cost')::text IN ('0', 'null')
         THEN sums -> 'total_estimated_cost' END,
     'calls_without_cost', nullif(sums -> 'calls_without_cost', '0'),
+    'unknown_calls', nullif(sums -> 'unknown_calls', '0'),
+    'cost_unknown_usd', sums -> 'cost_unknown_usd',
     'errors', coalesce((sums ->> 'errors')::bigint, 0)))
 """
 
@@ -120,7 +129,7 @@ SELECT FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text FOR UPDATE
 RENEW_TOTALS = f"""
 UPDATE trace_outbox o SET
     payload = o.payload || jsonb_build_object('metadata', coalesce(o.payload -> 'metadata', '{{}}')
-        - ARRAY['cost_usd', 'calls_without_cost'] || totals),
+        - ARRAY['cost_usd', 'calls_without_cost', 'unknown_calls', 'cost_unknown_usd'] || totals),
     event_time = greatest(clock_timestamp(), o.event_time + interval '1 microsecond'),
     next_try_at = now(), state = 'pending', attempts = 0, error = NULL
 FROM ({TOTALS}) AS renewed

@@ -4,7 +4,7 @@ The tree is stage > model calls and parsing; from the second attempt on, stage >
 Every id is derived from Temporal's own names, so whoever repeats a write writes the same row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -96,6 +96,15 @@ class StageTrace:
         )
         self._children.append(span)
         return span
+
+    @property
+    def step_parent_id(self) -> UUID:
+        """What a step of this attempt belongs below, if the attempt itself never stores it."""
+        return self._attempt_id(self.attempt) if self.attempt > 1 else self.span_id
+
+    def adopt(self, span: ChildSpan) -> None:
+        """Store a step that an earlier attempt began and did not store."""
+        self._children.append(span)
 
     def drop(self, span: ChildSpan) -> None:
         """Take back a span whose step turned out not to be needed."""
@@ -287,3 +296,29 @@ class StageTrace:
             attempt=attempt,
             wait_s=OPEN_AFTER_S if finality is SpanState.OPEN else 0,
         )
+
+
+async def store_lost_steps(conn: Connection, end: RunEnd, steps: Sequence[ChildSpan]) -> None:
+    """Store steps of attempts that never did, before the trace ends, so that its totals are whole.
+
+    Whatever else is stored of such a step replaces it.
+    """
+    rows = [
+        Row(
+            kind="span",
+            id=str(step.id),
+            trace_id=end.trace_id,
+            project=end.project,
+            payload={
+                "id": str(step.id),
+                "trace_id": str(end.trace_id),
+                "source": "sdk",
+                **without_none(parent_span_id=step.parent_id, environment=end.environment),
+                **child_fields(step, end.ended_at, None),
+            },
+            event_time=None,
+            finality=SpanState.LOST,
+        )
+        for step in steps
+    ]
+    await write(conn, rows)

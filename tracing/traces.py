@@ -93,7 +93,8 @@ WITH base AS (
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
     SELECT 'trace', $1::uuid::text, $1, $2, (base.payload - 'error_info') || $5::text::jsonb
         || jsonb_build_object('metadata', coalesce(base.payload -> 'metadata', '{{}}')
-            - ARRAY['cost_usd', 'calls_without_cost'] || $6::text::jsonb || totals),
+            - ARRAY['cost_usd', 'calls_without_cost', 'unknown_calls', 'cost_unknown_usd']
+            || $6::text::jsonb || totals),
         clock_timestamp(), 2, now()
     FROM base, facts
     -- This makes `ended` run first, because every writer locks spans before their trace.
@@ -209,14 +210,17 @@ async def close_trace(
     )
 
 
-def lost_end(trace_id: UUID, status: str, ended_at: datetime, *, project: str) -> RunEnd:
+def lost_end(
+    trace_id: UUID, status: str, ended_at: datetime, *, project: str, reason: str = ""
+) -> RunEnd:
     """The end of a run that could not tell it: terminated, timed out or lost."""
+    why = f": {reason}" if reason else ""
     return RunEnd(
         trace_id=trace_id,
         project=project,
         status=status,
         error_type=_workflow_error(status),
-        error_message=f"The workflow was ended from outside ({status})",
+        error_message=f"The workflow was ended from outside ({status}){why}",
         ended_at=ended_at,
     )
 

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.goals import EVALUATE, GENERATE, PLAN, PREPROCESS, REVISE, GoalActivities
     from activities.reruns import RerunActivities
+    from domain.crisis import find_crisis, refusal
     from domain.errors import ReinError
     from domain.evaluations import Evaluation, needs_revision
     from domain.goals import (
@@ -25,9 +26,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.plans import PlanRef
     from domain.resolutions import Resolution
-    from domain.runs import Stage
+    from domain.runs import REPAIR, RefusalCode, Stage
     from workflows.options import db_call, llm_call
-    from workflows.runs import RunCard, failure_code
+    from workflows.runs import RunCard, failure_code, is_cancellation
 
 
 class Candidate(NamedTuple):
@@ -51,16 +52,29 @@ class GoalGenerationWorkflow:
     @workflow.run
     async def run(self, request: GoalRequest) -> GoalOutcome:
         with self._card as card:
-            earlier = await self._take_over()
-            goal = earlier.goal or await self._clarify()
-            if goal.verdict != "goal":
-                return card.done(_refusal(request, goal))
+            crisis = find_crisis(request.words, request.locale)
+            # Asked only here, so that runs which began before the rule go on as they began.
+            if crisis and workflow.patched("crisis-rule"):
+                return card.done(self._refused("CRISIS", crisis.answer))
+            try:
+                return card.done(await self._coach())
+            except ActivityError as error:
+                if failure_code(error) != "BLOCKED" or not workflow.patched("blocked-is-refused"):
+                    raise
+                words = refusal("blocked", request.goal, request.locale)
+                return card.done(self._refused("BLOCKED", words))
 
-            resolution = earlier.resolution or await self._resolve(goal)
-            candidate = await self._assess(goal, resolution, earlier)
-            if earlier.resolution is None and self._is_weak(candidate):
-                candidate = await self._revise(goal, candidate)
-            return card.done(_outcome(request, candidate))
+    async def _coach(self) -> GoalOutcome:
+        earlier = await self._take_over()
+        goal = earlier.goal or await self._clarify()
+        if goal.verdict != "goal":
+            code: RefusalCode = "HARMFUL" if goal.verdict == "harmful" else "NOT_A_GOAL"
+            return self._refused(code, goal.refusal_reason)
+        resolution = earlier.resolution or await self._resolve(goal)
+        candidate = await self._assess(goal, resolution, earlier)
+        if earlier.resolution is None and self._is_weak(candidate):
+            candidate = await self._revise(goal, candidate)
+        return _outcome(self._request, candidate)
 
     async def _take_over(self) -> TakenOver:
         """A rerun starts from an earlier run's results; a new run starts with none."""
@@ -80,6 +94,7 @@ class GoalGenerationWorkflow:
             PreprocessRequest(
                 run=request.run,
                 prompt=request.manifest.prompts["preprocess"],
+                repair=request.manifest.prompts.get(REPAIR),
                 goal=request.goal,
                 locale=request.locale,
                 context=request.context,
@@ -96,6 +111,7 @@ class GoalGenerationWorkflow:
             GenerateRequest(
                 run=request.run,
                 prompt=request.manifest.prompts["generate"],
+                repair=request.manifest.prompts.get(REPAIR),
                 goal=goal,
                 locale=request.locale,
                 context=request.context,
@@ -131,6 +147,7 @@ class GoalGenerationWorkflow:
                 EvaluateRequest(
                     run=self._request.run,
                     prompt=self._request.manifest.prompts["evaluate"],
+                    repair=self._request.manifest.prompts.get(REPAIR),
                     resolution=resolution,
                     locale=self._request.locale,
                 ),
@@ -154,6 +171,7 @@ class GoalGenerationWorkflow:
                 PlanRequest(
                     run=request.run,
                     prompt=request.manifest.prompts["plan"],
+                    repair=request.manifest.prompts.get(REPAIR),
                     goal=goal,
                     resolution=resolution,
                     locale=request.locale,
@@ -169,15 +187,24 @@ class GoalGenerationWorkflow:
         with _may_fail("generate", {}):
             resolution = await self._resolve(goal, rejected=first)
             second = await self._assess(goal, resolution, TakenOver())
-            return max(first, second, key=_overall)  # the first one on a tie
+            return max(first, second, key=_merit)  # the first one on a tie
         return first
+
+    def _refused(self, code: RefusalCode, words: str | None) -> GoalOutcome:
+        return GoalOutcome(
+            trace_id=self._request.trace_id,
+            status="refused",
+            refusal_reason=words,
+            refusal_code=code,
+        )
 
     def _is_weak(self, candidate: Candidate) -> bool:
         return needs_revision(candidate.evaluation, self._request.manifest.quality_threshold)
 
 
-def _overall(candidate: Candidate) -> float:
-    return candidate.evaluation.overall if candidate.evaluation else -1
+def _merit(candidate: Candidate) -> tuple[bool, float]:
+    """A whole candidate is worth more than one of which a half failed, whatever its score."""
+    return not candidate.missing, candidate.evaluation.overall if candidate.evaluation else -1
 
 
 @contextmanager
@@ -186,15 +213,9 @@ def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
     try:
         yield
     except ActivityError as error:
-        if is_cancelled_exception(error):
+        if is_cancellation(error):
             raise asyncio.CancelledError from error
         missing[stage] = failure_code(error)
-
-
-def _refusal(request: GoalRequest, goal: ClarifiedGoal) -> GoalOutcome:
-    return GoalOutcome(
-        trace_id=request.trace_id, status="refused", refusal_reason=goal.refusal_reason
-    )
 
 
 def _outcome(request: GoalRequest, kept: Candidate) -> GoalOutcome:

@@ -15,12 +15,14 @@ PROMPTS = SearchAttributeKey.for_keyword_list("ReinPrompt")
 TRACE = SearchAttributeKey.for_keyword("ReinTrace")
 SEARCH_ATTRIBUTES = (KIND, TENANT, USER, STATUS, SCORE, MODEL, PROMPTS, TRACE)
 
-# A stage makes at most two model calls of 60 s each (the second one repairs the first).
-STAGE_TIMEOUT = timedelta(seconds=150)
+# An attempt makes at most two model calls (the second one repairs the first), each of which ends at
+# its own timeout. The rest is for a PostgreSQL that is away while an answer is in hand.
+STAGE_TIMEOUT = timedelta(minutes=15)
 # Transient failures are worth waiting for; what is permanent fails at once (llm/errors.py).
 STAGE_PATIENCE = timedelta(hours=12)
-# A worker that dies is noticed after this; activities beat every half second.
-HEARTBEAT_TIMEOUT = timedelta(seconds=2)
+# The safety net: a dead worker is noticed sooner (activities/workers.py), and a living one must not
+# miss this however busy its machine is. Activities beat every three seconds.
+HEARTBEAT_TIMEOUT = timedelta(seconds=12)
 
 
 def llm_call(summary: str) -> ActivityConfig:

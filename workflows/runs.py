@@ -1,5 +1,6 @@
 """The run card: what the Temporal UI shows of a run, in words, and the attributes it lists by."""
 
+import asyncio
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -35,10 +36,13 @@ class RunCard:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None:
-            status: RunStatus = "cancelled" if is_cancelled_exception(error) else "failed"
-            workflow.upsert_search_attributes([STATUS.value_set(status)])
-            self._show(f"Ended: {status} ({failure_code(error)})")
+        if error is None:
+            return
+        status: RunStatus = "cancelled" if is_cancellation(error) else "failed"
+        workflow.upsert_search_attributes([STATUS.value_set(status)])
+        self._show(f"Ended: {status} ({failure_code(error)})")
+        if status == "cancelled" and not is_cancelled_exception(error):
+            raise asyncio.CancelledError from error
 
     def at(self, *stages: StageSpec[Any, Any, Any]) -> None:
         """Say what the run is doing now."""
@@ -69,6 +73,16 @@ class RunCard:
             f"- Made with: {request.manifest.model}; {prompts}",
         ]
         workflow.set_current_details("\n".join(lines))
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether the run stops because somebody asked it to.
+
+    A stage that fails after that is not tried again by the server, so its failure is the
+    cancellation, too.
+    """
+    stopping = workflow.cancellation_reason() is not None and isinstance(error, ActivityError)
+    return stopping or is_cancelled_exception(error)
 
 
 def failure_code(error: BaseException) -> str:

@@ -45,7 +45,7 @@ SEARCH = """
                           generate_series(1, greatest(1, length(word) - 2)) AS n,
                           substr(word, n, 3) AS gram)
            AND NOT EXISTS (
-                   SELECT FROM unnest(string_to_array(goal_words(wanted), ' ')) AS word
+                   SELECT FROM unnest((SELECT string_to_array(goal_words(wanted), ' '))) AS word
                     WHERE strpos(words, word) = 0)
          LIMIT most
     $$
@@ -68,8 +68,18 @@ OWNED = (
     "GRANT EXECUTE ON FUNCTION goals_with_words TO rein_application",
 )
 
+KINDS_OF_0003 = """
+    'accepted', 'stage_started', 'stage_retrying', 'stage_finished', 'stage_failed', 'finished'
+"""
+KIND = """
+    ALTER TABLE run_events
+        DROP CONSTRAINT run_events_kind_check,
+        ADD CONSTRAINT run_events_kind_check CHECK (kind IN ({}))
+"""
+
 
 def upgrade() -> None:
+    op.execute(KIND.format(f"'start_refused', {KINDS_OF_0003}"))
     op.execute("DROP INDEX goals_text")
     op.execute("DROP FUNCTION goals_with_words")
     for statement in (*WORDS, SEARCH, *OWNED):
@@ -77,6 +87,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM run_events WHERE kind = 'start_refused'")
+    op.execute(KIND.format(KINDS_OF_0003))
     op.execute("DROP FUNCTION goals_with_words")
     op.execute("DROP INDEX runs_by_goal, goals_grams")
     op.execute("ALTER TABLE goals DROP COLUMN words")

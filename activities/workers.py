@@ -1,0 +1,167 @@
+"""A worker that dies is noticed by the others, and what it was doing is begun again at once.
+
+Heartbeats alone would be a bad watch: a short timeout cuts living calls on a busy machine, a long
+one lets everybody wait. So each process holds an advisory lock in PostgreSQL, over a connection
+that dies with it; the others see that the lock is free, and fail the activities of the dead one, so
+that Temporal tries them again. The heartbeat timeout remains for what this does not see.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+import structlog
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from db.pool import Pool, acquire, keep_connected
+from db.workers import (
+    WorkerRow,
+    delete_worker,
+    insert_worker,
+    select_absent_workers,
+    select_workflows_of_worker,
+)
+from domain.errors import Unavailable
+
+log = structlog.get_logger()
+
+# A worker is dead when two looks in a row find its lock free.
+LOOK_S = 0.6
+# Whoever lost its own connection lets the others come back before it looks again.
+RETURN_S = 5
+# The runs that are asked about when a worker died, and how many at once; for further ones the
+# heartbeat timeout has to do.
+MOST_RUNS, AT_ONCE = 2000, 16
+STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+
+
+def this_worker() -> WorkerRow:
+    """A new id for this process, and the name that it is to have at Temporal."""
+    worker_id = secrets.randbits(31)
+    return WorkerRow(worker_id, f"{os.getpid()}@{socket.gethostname()}/{worker_id}")
+
+
+class WorkerWatch:
+    """Keeps this process among the living, and looks after the work of those that died."""
+
+    def __init__(self, url: str, pool: Pool, client: Client, me: WorkerRow) -> None:
+        self._url = url
+        self._pool = pool
+        self._client = client
+        self._me = me
+        self._present = asyncio.Event()
+        self._looks_from = 0.0
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """While the block lasts, this process lives; it begins when the others can see that."""
+        tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._watch())]
+        try:
+            await self._present.wait()
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(Unavailable):  # then somebody finds that the lock is free
+                async with acquire(self._pool) as conn:
+                    await delete_worker(conn, self._me.worker_id)
+
+    async def _stay(self) -> None:
+        await keep_connected(
+            self._url,
+            lambda conn: insert_worker(conn, self._me),
+            self._on_connected,
+            name="rein worker's life",
+            role="rein_operations",
+        )
+
+    def _on_connected(self, connected: bool) -> None:
+        if connected:
+            self._present.set()
+        else:
+            self._present.clear()
+            self._looks_from = asyncio.get_running_loop().time() + RETURN_S
+
+    async def _watch(self) -> None:
+        absent: set[WorkerRow] = set()
+        while True:
+            try:
+                found = await self._look()
+                for dead in absent & found:
+                    await self._take_over(dead)
+                absent = found
+            except Unavailable:
+                absent = set()
+            except Exception:
+                log.exception("worker_watch_failed")
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> set[WorkerRow]:
+        if not self._present.is_set() or asyncio.get_running_loop().time() < self._looks_from:
+            return set()
+        async with acquire(self._pool) as conn:
+            return set(await select_absent_workers(conn)) - {self._me}
+
+    async def _take_over(self, dead: WorkerRow) -> None:
+        """Fail what a dead worker was doing, if nobody else does."""
+        async with acquire(self._pool) as conn:
+            if not await delete_worker(conn, dead.worker_id):
+                return
+            workflows = await select_workflows_of_worker(conn, dead.worker_id, MOST_RUNS)
+        failed = await fail_activities(self._client, dead.identity, workflows)
+        log.warning("worker_died", identity=dead.identity, activities_begun_again=failed)
+
+
+async def fail_activities(client: Client, identity: str, workflow_ids: Sequence[str]) -> int:
+    """Fail the activities of these workflows that a worker is at, so that they are tried again.
+
+    Returns how many there were. Activities of workflows that cannot be asked about are left to
+    their heartbeat timeout.
+    """
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def fail(workflow_id: str) -> int:
+        async with turn:
+            return await _fail_activities_of(client, identity, workflow_id)
+
+    return sum(await asyncio.gather(*map(fail, workflow_ids)))
+
+
+async def _fail_activities_of(client: Client, identity: str, workflow_id: str) -> int:
+    # Raw, because the SDK's own description fails on a paused run.
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+    )
+    failed = 0
+    try:
+        answer = await client.workflow_service.describe_workflow_execution(request)
+        run_id = answer.workflow_execution_info.execution.run_id
+        for pending in answer.pending_activities:
+            if pending.state == STARTED and pending.last_worker_identity == identity:
+                handle = client.get_async_activity_handle(
+                    workflow_id=workflow_id, run_id=run_id, activity_id=pending.activity_id
+                )
+                await handle.fail(_died())
+                failed += 1
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:  # it has ended, or was begun again
+            log.warning("activities_left_to_heartbeats", workflow_id=workflow_id, exc_info=error)
+    return failed
+
+
+def _died() -> ApplicationError:
+    return ApplicationError(
+        "The worker that ran this died",
+        type="WORKER_LOST",
+        next_retry_delay=timedelta(milliseconds=1),
+    )
