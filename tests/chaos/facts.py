@@ -44,11 +44,6 @@ class Facts:
     executions: dict[str, list[WorkflowExecution]]
     served: list[Row]
 
-    @property
-    def counts_unknown(self) -> bool:
-        """Whether calls with an unknown bill count at their reserve."""
-        return any("cost_unknown_usd" in run for run in self.runs)
-
 
 async def read_facts(
     stack: Stack, gemini: GeminiControl, opik: OpikControl, temporal: Client
@@ -93,7 +88,7 @@ def is_closed(run: Row, executions: list[WorkflowExecution]) -> bool:
 
 
 async def _fetch(stack: Stack, *queries: str) -> list[list[Row]]:
-    # The owner of the development database is a superuser, who meets the rows of every tenant.
+    # The login is a member of `rein_operations`, so it meets the rows of every tenant.
     conn = await asyncpg.connect(stack.urls["postgres"], timeout=5)
     try:
         return [[dict(row) for row in await conn.fetch(query)] for query in queries]

@@ -100,9 +100,9 @@ def books_agree(facts: Facts) -> Verdict:
                 run["input_tokens"],
                 run["output_tokens"],
                 _usd(run["cost_usd"]),
-                _usd(run.get("cost_unknown_usd")),
+                _usd(run["cost_unknown_usd"]),
             ),
-            "ledger": reduce(Book.plus, (_book_of_call(call, facts) for call in calls), Book()),
+            "ledger": reduce(Book.plus, map(_book_of_call, calls), Book()),
             "spans": reduce(Book.plus, map(_book_of_span, spans), Book()),
             "trace": Book(
                 totals.get("prompt_tokens", 0),
@@ -119,13 +119,12 @@ def books_agree(facts: Facts) -> Verdict:
     return _each(facts.runs, wrong)
 
 
-def _book_of_call(call: Row, facts: Facts) -> Book:
-    at_most = facts.counts_unknown and call["state"] == "unknown"
+def _book_of_call(call: Row) -> Book:
     return Book(
         call["input_tokens"],
         call["output_tokens"] + call["thought_tokens"],
         _usd(call["cost_usd"]),
-        _usd(call["reserved_usd"]) if at_most else Decimal(0),
+        _usd(call["reserved_usd"]) if call["state"] == "unknown" else Decimal(0),
     )
 
 
@@ -165,7 +164,7 @@ def provider_agrees(facts: Facts) -> Verdict:
     lost = Counter(bill.stage for bill in (served - answered).elements())
     broken += [f"{times} × {stage} is not known" for stage, times in (lost - unknown).items()]
     billed, counted = provider_bill(facts), sum(_usd(run["cost_usd"]) for run in facts.runs)
-    if facts.counts_unknown and billed > counted:
+    if billed > counted:
         broken.append(f"the provider bills ${billed}, Rein counts ${counted}")
     return Verdict(served.total(), broken)
 
@@ -254,8 +253,6 @@ def nothing_left(facts: Facts) -> Verdict:
         for row in facts.outbox
         if row["state"] != "sent"
     ]
-    # Without a bill for unknown calls, calls stay reserved when a run ends in the middle of one.
-    left = left if facts.counts_unknown else []
     return Verdict(len(calls) + len(facts.outbox), left + rows)
 
 
