@@ -76,7 +76,7 @@ _RESERVE = f"""
            (SELECT coalesce(jsonb_agg({SETTLED_CALL} ORDER BY started_at), '[]') FROM unknown)
            AS unknown
       FROM standing
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 
 async def settle_call(conn: Connection, settlement: Settlement) -> bool:

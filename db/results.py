@@ -51,7 +51,7 @@ _RUN = f"""
              FROM llm_calls
             WHERE trace_id = r.trace_id AND r.finished_at IS NULL) spent
      WHERE r.trace_id = $1 AND r.tenant_id = $2
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 # What a rerun takes over is named by its request and stays with the run that made it. The ids are
 # columns of a materialised CTE, because under row-level security a condition may use an index only

@@ -125,7 +125,7 @@ _FINISH = f"""
       LEFT JOIN calls ON NOT EXISTS (
            SELECT FROM trace_outbox WHERE kind = 'span' AND id = call_id::text)
     HAVING count(*) > 0
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
