@@ -1,4 +1,4 @@
-"""The row of a run of any kind: accepted, looked up, ended."""
+"""The rows of runs of any kind: storing an accepted run, looking it up, recording its end."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
 
 class StoredRequest(NamedTuple):
-    """The input that a run's workflow is started with: JSON, to be read by its kind's model."""
+    """The input of a run's workflow as JSON, which the request model of the run's kind can read."""
 
     trace_id: UUID
     kind: RunKind
@@ -23,7 +23,11 @@ class StoredRequest(NamedTuple):
 async def insert_run(
     conn: Connection, request: RunRequest, *, user_id: str, goal_id: UUID, created_at: datetime
 ) -> None:
-    """Store an accepted run. `goal_id` is the trace id of the run that holds the person's words."""
+    """Store an accepted run.
+
+    `goal_id` is the trace id of the run whose row holds the person's goal in words; a rerun refers
+    to another run here.
+    """
     await conn.execute(
         """
         INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request, manifest,
@@ -44,10 +48,11 @@ async def insert_run(
 
 
 async def lock_run(conn: Connection, trace_id: UUID) -> RunKind | None:
-    """Lock a run's row until the transaction ends, and act for its tenant from here on.
+    """Lock a run's row and its calls under way, and act for the run's tenant, in this transaction.
 
-    Its calls under way are locked too, so that none is settled while the run's bill is summed.
-    Returns its kind; None when nobody accepted such a run. Only operations may see any tenant's.
+    No call can be settled while the cost of the run is summed. Return the kind of the run, or None
+    when no such run was accepted. Call it in the role `rein_operations`, which sees the runs of all
+    tenants.
     """
     kind: RunKind | None = await conn.fetchval(
         """
@@ -74,11 +79,13 @@ async def finish_run(
     outcome: dict[str, Any] | None,
     ended_at: datetime,
 ) -> list[SettledCall] | None:
-    """Record how a run ended, with what it used in all. None when it had ended before.
+    """Record how a run ended, with all tokens and the whole cost that it used.
 
-    An operator's reset makes another Temporal run of the same workflow: its end replaces the old.
-    No call is left reserved: whoever makes one now makes it for nobody. Returns the calls of which
-    no span was stored, because the attempts that made them could not do it any more.
+    None means that this end was recorded before. If an operator has reset the workflow, its new
+    Temporal run ends too, and that end replaces the earlier one. Calls that are still reserved are
+    settled as lost, because nobody will use their answers. Return the settled calls whose spans
+    were never stored, because their attempts died or were given up, so that the caller can store
+    the spans.
     """
     calls = await conn.fetchval(
         _FINISH,
@@ -129,7 +136,7 @@ _FINISH = f"""
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
-    """Whether a tenant has such a run, and where it stands."""
+    """Return the kind and status of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, status, last_seq FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -139,7 +146,11 @@ async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Fou
 
 
 async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
-    """The same, held until the transaction ends: those who rate a run come one after the other."""
+    """Return the kind and status of a tenant's run, and lock its row until the transaction ends.
+
+    None means that the tenant has no such run. The lock makes people who rate the same run at the
+    same time wait for each other.
+    """
     row = await conn.fetchrow(
         """
         SELECT trace_id, kind, status, last_seq
@@ -153,7 +164,7 @@ async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Found
 
 
 async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> StoredRequest | None:
-    """The input of a tenant's run."""
+    """Return the input of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, request FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -163,7 +174,7 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
 
 
 async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
-    """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
+    """Return the workflow ids of runs accepted more than `grace` ago that have not ended."""
     rows = await conn.fetch(
         """
         SELECT workflow_id
@@ -177,7 +188,7 @@ async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
 
 
 async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
-    """The inputs of these workflows; the oldest run first."""
+    """Return the inputs of the runs with these workflow ids, oldest run first."""
     rows = await conn.fetch(
         """
         SELECT trace_id, kind, request
@@ -189,7 +200,7 @@ async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list
 
 
 async def count_recent_runs(conn: Connection) -> dict[str, int]:
-    """Runs by status: those that have not ended, and those accepted in the last 24 hours."""
+    """Count runs by status: those that have not ended, and those accepted in the last 24 hours."""
     rows = await conn.fetch(
         """
         SELECT status, count(*) AS runs
@@ -202,7 +213,7 @@ async def count_recent_runs(conn: Connection) -> dict[str, int]:
 
 
 async def count_refused_starts(conn: Connection) -> int:
-    """Accepted runs that Temporal refused to start."""
+    """Count the accepted runs that Temporal refused to start and that have not started since."""
     count: int = await conn.fetchval(
         """
         SELECT count(*)

@@ -25,8 +25,8 @@ from tracing.context import (
 from tracing.redaction import as_plain
 from tracing.traces import CANCELLED, RunEnd
 
-# An error of one of these types comes from a bug or a wrong value, so a retry of the closing
-# activity would fail again. Other errors, such as PostgreSQL being unavailable, are retried.
+# An error of one of these types comes from a bug or a wrong value, so a retry of the activity that
+# ends the trace would fail again. Other errors, such as PostgreSQL being unavailable, are retried.
 PERMANENT = (
     ValueError,  # pydantic.ValidationError is a subclass
     TypeError,

@@ -43,7 +43,8 @@ class RunEnd(BaseModel):
     Attributes:
         status: Any word. If the run returned a result, it is the result's `status`, or "success" if
             the result has none. The interceptor uses "failed" and "cancelled" for other runs.
-        result: The workflow's return value as a JSON object; None when the run returned nothing.
+        result: The workflow's return value as a JSON object; None when the run failed or returned
+            nothing.
         root: The facts to open the trace from, for a run whose trace nobody has opened.
     """
 

@@ -166,8 +166,8 @@ UPDATE trace_outbox o SET wire_id = t.fresh, next_try_at = now(), error = NULL, 
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 RETURNING o.id
 """
-# This statement makes sent children of renamed spans pending again, because Opik knows them under
-# their parent's old id.
+# When spans got new ids, this statement makes their sent children pending again, because Opik knows
+# the children under the old id of their parent.
 REJOIN = """
 WITH these AS (
     SELECT kind, id FROM trace_outbox
