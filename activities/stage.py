@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+import structlog
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -30,6 +31,8 @@ from llm.gemini import Gemini
 from llm.parsing import read
 from prompts.library import Prompt, parse
 from tracing import StageTrace
+
+log = structlog.get_logger()
 
 Q = TypeVar("Q", bound=StageRequest)
 D = TypeVar("D", bound=BaseModel)
@@ -110,7 +113,8 @@ class StageRunner:
             except Superseded as error:
                 raise ApplicationError(f"Given up: {error}", type="SUPERSEDED") from error
             except Exception as error:
-                raise await attempt.fail(error) from error
+                # Temporal keeps the whole chain of an error, and shows it to operators.
+                raise await attempt.fail(error) from None
 
     async def _prompts_of(self, request: StageRequest) -> tuple[Prompt, Prompt]:
         """The stage's own prompt and the one that repairs its answer."""
@@ -196,6 +200,8 @@ class _Attempt(Generic[Q, D, R]):
         as lost.
         """
         failure = error if isinstance(error, ModelError) else _unclassified(error)
+        if failure.code == "UNKNOWN":
+            log.error("stage_error", stage=self._spec.name, exc_info=error)
         retrying = failure.retryable and not (
             failure.code == "UNKNOWN" and self._trace.attempt >= UNCLASSIFIED_ATTEMPTS
         )

@@ -47,8 +47,8 @@ def main() -> None:
     settings = read_settings()
     logs.configure(settings.log_format)
     uvloop.run(serve(settings))
-    # While a Temporal client exists, the usual exit of the interpreter sometimes aborts with code 134
-    # (a known fault of the Temporal SDK), so the process ends without it.
+    # While a Temporal client exists, the usual exit of the interpreter sometimes aborts with code
+    # 134 (a known fault of the Temporal SDK), so the process ends without it.
     os._exit(0)
 
 

@@ -3,7 +3,6 @@
 The run's workflow is started afterwards, in the background.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,13 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from pydantic import BaseModel
-from temporalio.service import RPCError
 
 from api.deps import Services
 from api.limits import admit, check_model
-from client import start_accepted
 from db.events import append_event
 from db.idempotency import claim_key
 from db.pool import Connection
@@ -37,10 +33,6 @@ from domain.runs import (
 )
 from tracing import TraceContext, new_trace_id, open_trace
 from workflows.kinds import KINDS
-
-log = structlog.get_logger()
-
-START_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True)
@@ -184,27 +176,6 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
     )
 
 
-async def start(services: Services, request: RunRequest) -> bool:
-    """Start the run's workflow.
-
-    Return False when Temporal refuses or cannot be reached; the reconciler then retries the start.
-    """
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await start_accepted(
-                services.temporal, request, services.start_options, services.pools.application
-            )
-    except (RPCError, RuntimeError, TimeoutError) as error:
-        # The Temporal SDK raises RuntimeError when a lazy client cannot connect.
-        log.warning(
-            "start_left_to_reconciler",
-            trace_id=str(request.trace_id),
-            error=type(error).__name__,
-        )
-        return False
-    return True
-
-
 def start_unless_ended(services: Services, accepted: Accepted) -> None:
     """Start the workflow of an accepted run in the background, unless the run was started before.
 
@@ -212,9 +183,7 @@ def start_unless_ended(services: Services, accepted: Accepted) -> None:
     failed. If this process dies, the reconciler starts the workflow.
     """
     if accepted.request and (not accepted.replayed or accepted.status == "accepted"):
-        starting = asyncio.create_task(start(services, accepted.request))
-        services.starting.add(starting)
-        starting.add_done_callback(services.starting.discard)
+        services.starter.start_soon(accepted.request)
 
 
 def request_of(stored: StoredRequest) -> RunRequest:

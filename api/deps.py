@@ -1,8 +1,7 @@
 """Dependencies of the endpoints: the services of the process, and common request headers."""
 
-import asyncio
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from api.callers import Authenticator, NoAuthentication
 from api.examples import TRACE_ID
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
-from client import StartOptions
+from api.starting import Starter
 from db.events import Watchers
 from db.pool import Connection, Pools, transaction
 from domain.callers import Caller
@@ -44,34 +43,22 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Services:
-    """The objects that all endpoints share. The application's lifespan creates them once.
-
-    `starting` holds the tasks that are starting workflows in the background.
-    """
+    """The objects that all endpoints share. The application's lifespan creates them once."""
 
     config: Config
     pools: Pools
     temporal: Client
-    start_options: StartOptions
+    starter: Starter
     authenticator: Authenticator | NoAuthentication
     watchers: Watchers
     addresses: Addresses
     pages: TracePages
     registry: CollectorRegistry
     gauges: Gauges
-    starting: set[asyncio.Task[bool]] = field(default_factory=set)
 
     def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
         """Open a transaction that can see and change only the rows of the caller's tenant."""
         return transaction(self.pools.application, caller.tenant)
-
-    async def all_started(self) -> None:
-        """Wait until no start of a workflow is under way, so that a shutdown interrupts none.
-
-        Starts that failed are retried by the reconciler.
-        """
-        if self.starting:
-            await asyncio.wait(self.starting)
 
 
 def _services(request: Request) -> Services:

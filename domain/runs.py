@@ -65,7 +65,10 @@ class Message(BaseModel):
     """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
 
     # What is read back always has all its fields, so a client need not ask whether one is there.
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    # An error about a message names its fields; the values may be what people wrote.
+    model_config = ConfigDict(
+        frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class PromptRef(Message):
