@@ -139,8 +139,9 @@ def make_worker(
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=settings.max_cached_workflows,
         max_concurrent_activities=200,
-        # Temporal sends a workflow task to the worker that has the workflow in its cache. If that
-        # worker, for example because it died, does not take the task in time, any worker gets it.
+        # Temporal first offers a workflow task to the worker that has the workflow in its cache. If
+        # that worker does not take the task within this time, for example because it died, Temporal
+        # gives the task to any worker.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         # An activity learns of its cancellation from Temporal's answer to a heartbeat. With these
         # intervals the SDK sends every heartbeat at once instead of holding it back.

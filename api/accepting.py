@@ -102,7 +102,7 @@ class Accepted:
 
 
 async def find_replayed(conn: Connection, origin: Origin, sent: Sent) -> Accepted | None:
-    """Return the run that the same request created earlier, or claim its key for the new run.
+    """Return the run that the same request created earlier, or claim its key for a new run.
 
     None means that the caller must accept a new run: the key is new, or the request has no key.
     Raises IdempotencyMismatch when the key was used with another path or body before, and NotFound

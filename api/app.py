@@ -48,7 +48,7 @@ class Api(FastAPI):
 
 
 def create_app(settings: Settings) -> Api:
-    """Build the application. It connects to PostgreSQL when the server starts it."""
+    """Build the application. Its connections are opened when the server starts."""
     registry = CollectorRegistry()
     gauges = Gauges(registry)
     app = Api(

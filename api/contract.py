@@ -1,6 +1,6 @@
 """Completes the OpenAPI document that FastAPI generates.
 
-It adds shared schemas and headers, and rewrites parts that client generators do not understand.
+This module adds shared schemas and headers, and rewrites what client generators misunderstand.
 """
 
 from collections.abc import Iterator

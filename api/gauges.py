@@ -8,7 +8,7 @@ from tracing import Backlog
 
 
 class Gauges:
-    """Gauges of the runs and the trace outbox; they show the values of the last `set`."""
+    """Gauges of the runs and the trace outbox, with the values of the last successful reading."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._up = Gauge("rein_postgresql_up", "1 when the gauges could be read", registry=registry)

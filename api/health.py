@@ -99,9 +99,9 @@ async def _check(services: Services, kinds: Kinds) -> Ready:
 
 
 async def _in_time(name: str, check: Awaitable[T]) -> T | Unavailable:
-    """Return the result of a check, or its failure as a value.
+    """Return the result of a check, or its failure, also when the check takes too long.
 
-    A raised failure would hide those of the other checks, which are reported in the same answer.
+    The failure is returned instead of raised, so that one answer can report all failed checks.
     """
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S + 1):

@@ -11,7 +11,7 @@ RUN_ENDS_S = 5
 
 
 def check_model(limits: Limits, model: str) -> None:
-    """Raise ModelNotAllowed if the tenant has a list of allowed models without this one."""
+    """Raise ModelNotAllowed if the limits list allowed models and `model` is not one of them."""
     allowed = limits.allowed_models
     if allowed is not None and model not in allowed:
         raise ModelNotAllowed(

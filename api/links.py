@@ -71,8 +71,8 @@ class Addresses:
 class TracePages:
     """Builds the URLs of traces' pages in Opik.
 
-    They contain the id of Opik's project, which the shipper stores in PostgreSQL. It is read from
-    there once and then cached.
+    Each URL contains the id of Opik's project. The shipper stores that id in PostgreSQL; this class
+    reads it once and caches it.
     """
 
     def __init__(self, *, ui_url: str, workspace: str, project: str) -> None:

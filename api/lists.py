@@ -90,5 +90,8 @@ def _start(day: date | None) -> datetime | None:
 
 
 def _end(day: date | None) -> datetime | None:
-    """Return the start of the next day (UTC); None without a day, or for the last possible day."""
+    """Return the start of the following day in UTC.
+
+    None means no end: `day` is None, or the last day of the calendar, which no day follows.
+    """
     return None if day is None or day == date.max else _start(day + timedelta(days=1))

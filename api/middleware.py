@@ -1,6 +1,7 @@
 """The outermost middleware, which every request passes.
 
-It gives the request an id, measures it, adds security headers and turns exceptions into answers.
+The middleware gives each request an id, measures its duration, adds security headers to the answer,
+and answers unexpected exceptions with the status 500.
 """
 
 import re

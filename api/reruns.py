@@ -27,8 +27,8 @@ _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 class RerunSubmission(BaseModel):
     """The body of `POST /api/runs/{trace_id}/rerun`.
 
-    It names the stage to start from, and may change the model and prompt versions. The earlier run
-    and its results are kept.
+    The body names the stage to start from, and may change the model and prompt versions. The
+    earlier run and its results are kept.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -86,7 +86,7 @@ class TimedProtocol(H11Protocol):
     def _refuse(self, refusal: Refusal, detail: str) -> None:
         """Answer the request with an error and close the connection.
 
-        The middleware does not see this answer, so it gets a request id of its own here.
+        The answer does not pass the middleware, so its request id is created here.
         """
         request_id = uuid4().hex
         with bound_contextvars(request_id=request_id):

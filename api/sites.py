@@ -36,9 +36,10 @@ class Sites:
         self._public = urlsplit(public_url)
 
     def refusal(self, scope: Scope) -> Response | None:
-        """Return an error answer for a request with a foreign host or from another site.
+        """Return an error answer for a request that must be rejected; None accepts the request.
 
-        Only methods that change something are checked for another site. None accepts the request.
+        A request is rejected if its Host header names another host, or if a page of another site
+        sends it with a method that changes something.
         """
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", "")):

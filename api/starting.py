@@ -16,8 +16,8 @@ from domain.runs import RunRequest
 log = structlog.get_logger()
 
 START_TIMEOUT_S = 3
-# At most this many starts are sent to Temporal at the same time. With more of them, Temporal does not
-# start more workflows in a second; each start takes longer and may time out.
+# At most this many starts are sent to Temporal at the same time. More of them would not raise the
+# number of workflows started per second: each start would take longer and might time out.
 AT_ONCE = 16
 # With so many runs waiting, a further run is started sooner by the reconciler than by this queue.
 LONGEST_QUEUE = 1000
@@ -65,7 +65,7 @@ class Starter:
         return True
 
     async def all_started(self, within_s: float | None = None) -> None:
-        """Wait until the queue is empty, for at most `within_s` seconds; None waits without limit."""
+        """Wait until the queue is empty, for at most `within_s` seconds; None sets no limit."""
         if self._waiting:
             await asyncio.wait(self._waiting, timeout=within_s)
 
