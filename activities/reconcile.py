@@ -1,4 +1,4 @@
-"""Housekeeping: every accepted run has a workflow, and every row knows how its workflow ended."""
+"""The reconciler: it starts accepted runs that have no workflow, and closes rows of ended ones."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,9 +27,11 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-# The API starts a run at once; what has no workflow after this was cut off in between.
+# The API starts a run's workflow as soon as it has stored the run. If there is still no workflow
+# after this time, the start failed or was interrupted, and the reconciler starts the run.
 GRACE = timedelta(seconds=20)
-# After an operator's reset a run whose row has ended may be terminated later: look back this far.
+# The reconciler also checks workflows that closed within this time, because a run that an operator
+# reset may be terminated although its row has an end already.
 LOOK_BACK = timedelta(hours=1)
 PAGE = 100
 EXPIRED_KEYS_A_ROUND = 10_000
@@ -40,7 +42,8 @@ LOST: dict[int, RunStatus] = {
     Status.WORKFLOW_EXECUTION_STATUS_FAILED: "failed",
     Status.WORKFLOW_EXECUTION_STATUS_CANCELED: "cancelled",
 }
-# Temporal itself is away or overloaded: the whole round is tried again, not one run counted bad.
+# With these answers Temporal itself is unreachable or overloaded, so the whole round fails and is
+# retried. Any other error concerns one run, which is counted as failed.
 TEMPORAL_AWAY = frozenset(
     (
         RPCStatusCode.UNAVAILABLE,
@@ -52,9 +55,10 @@ TEMPORAL_AWAY = frozenset(
 
 
 class ReconcileActivities:
-    """Compares rows with workflows and mends the difference; every step may be repeated.
+    """Compares the rows of runs with their workflows and repairs what differs.
 
-    A run that cannot be mended is logged by its trace id and counted; the others go on.
+    Every step is idempotent. A run that cannot be repaired is logged with its trace id and counted,
+    and the reconciler continues with the other runs.
     """
 
     def __init__(
@@ -74,10 +78,10 @@ class ReconcileActivities:
 
     @activity.defn
     async def reconcile(self) -> Reconciled:
-        """Start runs that Temporal does not know; record the end of those that ended unawares.
+        """Start accepted runs that have no workflow, and record ends that no row has yet.
 
-        A run has no workflow when the process that accepted it died in between, or when Temporal
-        lost its database: starting it again buys no stored answer twice.
+        A run has no workflow if the process that accepted it died before it started the workflow,
+        or if Temporal lost its database. A restarted run does not pay again for stored answers.
         """
         async with acquire(self._pool) as conn:
             unfinished = await select_unfinished(conn, GRACE)
@@ -91,7 +95,11 @@ class ReconcileActivities:
         return total
 
     async def _ended_lately(self) -> list[str]:
-        """A run that ends by itself sets its status; one that was ended still says running."""
+        """Return the ids of workflows that were ended from outside, for example terminated.
+
+        A workflow that ends by itself sets its attribute ReinStatus; one that was ended from
+        outside still has the value `running`.
+        """
         since = (datetime.now(UTC) - LOOK_BACK).isoformat()
         found = await self._list(
             "ReinStatus = 'running' AND ExecutionStatus IN "
@@ -100,14 +108,21 @@ class ReconcileActivities:
         return [each.execution.workflow_id for each in found]
 
     async def _newest(self, ids: Sequence[str]) -> dict[str, WorkflowExecutionInfo]:
-        """The last execution of each workflow: a reset ends one and begins another."""
+        """Return the newest execution of each workflow by workflow id.
+
+        A workflow that an operator reset has several executions.
+        """
         quoted = ", ".join(f"'{each}'" for each in ids)
         found = await self._list(f"WorkflowId IN ({quoted})")
         found.sort(key=lambda each: each.start_time.ToNanoseconds())
         return {each.execution.workflow_id: each for each in found}
 
     async def _list(self, query: str) -> list[WorkflowExecutionInfo]:
-        """Raw, because the SDK's own list fails on a paused run, whose status it does not know."""
+        """Return the executions that match the query.
+
+        This is the raw gRPC call, because the SDK's own method fails on paused workflows, whose
+        status it does not know.
+        """
         request = ListWorkflowExecutionsRequest(
             namespace=self._client.namespace, query=query, page_size=1000
         )
@@ -155,7 +170,10 @@ class ReconcileActivities:
     async def _told_end(
         self, trace_id: UUID, workflow_id: str, run_id: str, ended_at: datetime
     ) -> RunEnd:
-        """The end of a run that told its outcome to Temporal, but could not record it itself."""
+        """Build the end of a run from the result of its completed workflow.
+
+        This happens if the workflow could not record its end in PostgreSQL itself.
+        """
         handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
         result = await handle.result()
         try:
@@ -180,7 +198,11 @@ class ReconcileActivities:
         )
 
     async def _record(self, end: RunEnd, run_id: str) -> bool:
-        """Record an end; without its kind's own part when that fails, because a run has to end."""
+        """Record the end of a run; return False if it was recorded before.
+
+        If the `finish` function of the run's kind fails, the end is recorded without it, because
+        every run has to end.
+        """
         try:
             async with acquire(self._pool) as conn, conn.transaction():
                 return await record_end(conn, end, run_id, self._finish)
@@ -201,7 +223,10 @@ async def _each(items: Iterable[T], mend: Callable[[T], Awaitable[Reconciled]]) 
 
 
 def _not_mended(error: Exception, event: str, trace_id: UUID) -> Reconciled:
-    """Count one run that could not be mended. Raises what concerns all of them."""
+    """Log and count one run that could not be repaired.
+
+    Raises the error if it concerns all runs: PostgreSQL or Temporal is unreachable.
+    """
     if isinstance(error, Unavailable):
         raise error
     if isinstance(error, RPCError) and error.status in TEMPORAL_AWAY:

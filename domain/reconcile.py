@@ -1,10 +1,14 @@
-"""What the housekeeping reports."""
+"""The report of the reconciler (activities/reconcile.py)."""
 
 from domain.runs import Message
 
 
 class Reconciled(Message):
-    """What one round of the reconciler mended; `failed` counts runs that it could not mend."""
+    """How many runs one round of the reconciler repaired.
+
+    `started` counts workflows that it started for accepted runs, `closed` runs whose end it
+    recorded, and `failed` runs that it could not repair.
+    """
 
     started: int = 0
     closed: int = 0

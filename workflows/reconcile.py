@@ -1,4 +1,4 @@
-"""The reconciler's story: rows and workflows are made to agree, every minute."""
+"""The workflow that a schedule starts every minute to repair runs (activities/reconcile.py)."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class ReconcileWorkflow:
-    """Start what was accepted and never started; close what was ended from outside."""
+    """Start accepted runs that have no workflow, and record the ends that no row has yet."""
 
     @workflow.run
     async def run(self) -> Reconciled:

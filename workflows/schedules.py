@@ -1,4 +1,4 @@
-"""What runs by itself, and when; upserted when a worker starts."""
+"""Temporal schedules: the workflows that start periodically. Each worker writes them at start."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -30,7 +30,7 @@ def _schedules(task_queue: str) -> dict[str, Schedule]:
                 static_summary="Make rows and workflows agree",
             ),
             spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
-            # After an outage one round mends everything: there is nothing to catch up.
+            # After an outage one round repairs everything, so missed rounds are not repeated.
             policy=SchedulePolicy(
                 overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=10)
             ),
@@ -39,7 +39,7 @@ def _schedules(task_queue: str) -> dict[str, Schedule]:
 
 
 async def upsert_schedules(client: Client, task_queue: str) -> None:
-    """Create each schedule, or bring an older one up to date."""
+    """Create each schedule, or update it if it exists."""
     for name, schedule in _schedules(task_queue).items():
         try:
             await client.create_schedule(name, schedule)
@@ -49,7 +49,7 @@ async def upsert_schedules(client: Client, task_queue: str) -> None:
 
 def _replacing(schedule: Schedule) -> Callable[[ScheduleUpdateInput], ScheduleUpdate]:
     def update(current: ScheduleUpdateInput) -> ScheduleUpdate:
-        schedule.state = current.description.schedule.state  # an operator's pause stays
+        schedule.state = current.description.schedule.state  # an operator may have paused it
         return ScheduleUpdate(schedule=schedule)
 
     return update
