@@ -52,7 +52,8 @@ bench: setup ## Measure Rein beside the floor, plain temporalio and DBOS
 
 lock: setup ## Resolve requirements*.txt anew from pyproject.toml; UPGRADE=1 for newer versions
 	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) --group ship -c requirements.txt -o requirements-ship.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements.txt -c requirements-ship.txt -o requirements-dev.txt
 	$(COMPILE) pyproject.toml --group dev --group bench -c requirements-dev.txt -o requirements-bench.txt
 	$(COMPILE) --group setup -o requirements-setup.txt
 

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         validation_alias="REIN_WORKER_METRICS",
         description="host:port for the worker's Prometheus page",
     )
+    shipper_alive: str = Field(
+        default="",
+        validation_alias="REIN_SHIPPER_ALIVE",
+        description="A file that the shipper touches while it works, for health checks",
+    )
 
 
 def read_settings() -> Settings:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+import structlog
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -30,6 +31,8 @@ from llm.gemini import Gemini
 from llm.parsing import read
 from prompts.library import Prompt, parse
 from tracing import StageTrace
+
+log = structlog.get_logger()
 
 Q = TypeVar("Q", bound=StageRequest)
 D = TypeVar("D", bound=BaseModel)
@@ -113,7 +116,9 @@ class StageRunner:
             except Superseded as error:
                 raise ApplicationError(f"Given up: {error}", type="SUPERSEDED") from error
             except Exception as error:
-                raise await attempt.fail(error) from error
+                # Without the cause: Temporal stores the causes of an error and shows them to
+                # operators, and their messages may contain a person's text.
+                raise await attempt.fail(error) from None
 
     async def _prompts_of(self, request: StageRequest) -> tuple[Prompt, Prompt]:
         """Return the stage's own prompt, and the prompt that asks for a corrected answer."""
@@ -200,6 +205,8 @@ class _Attempt(Generic[Q, D, R]):
         as lost.
         """
         failure = error if isinstance(error, ModelError) else _unclassified(error)
+        if failure.code == "UNKNOWN":
+            log.error("stage_error", stage=self._spec.name, exc_info=error)
         retrying = failure.retryable and not (
             failure.code == "UNKNOWN" and self._trace.attempt >= UNCLASSIFIED_ATTEMPTS
         )

@@ -1,6 +1,5 @@
 """What "accepted" means: a row, an event and an open trace in one transaction, then a workflow."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,13 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from pydantic import BaseModel
-from temporalio.service import RPCError
 
 from api.deps import Services
 from api.limits import admit, check_model
-from client import start_accepted
 from db.events import append_event
 from db.idempotency import claim_key
 from db.pool import Connection
@@ -34,10 +30,6 @@ from domain.runs import (
 )
 from tracing import TraceContext, new_trace_id, open_trace
 from workflows.kinds import KINDS
-
-log = structlog.get_logger()
-
-START_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True)
@@ -163,24 +155,6 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
     )
 
 
-async def start(services: Services, request: RunRequest) -> bool:
-    """Start the run's workflow. False when that failed: the reconciler tries it again."""
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await start_accepted(
-                services.temporal, request, services.start_options, services.pools.application
-            )
-    except (RPCError, RuntimeError, TimeoutError) as error:
-        # RuntimeError is what the SDK raises when a lazy client cannot connect.
-        log.warning(
-            "start_left_to_reconciler",
-            trace_id=str(request.trace_id),
-            error=type(error).__name__,
-        )
-        return False
-    return True
-
-
 def start_unless_ended(services: Services, accepted: Accepted) -> None:
     """Start an accepted run's workflow; for a replayed one that may not have happened yet.
 
@@ -188,9 +162,7 @@ def start_unless_ended(services: Services, accepted: Accepted) -> None:
     the reconciler starts what was not started.
     """
     if accepted.request and (not accepted.replayed or accepted.status == "accepted"):
-        starting = asyncio.create_task(start(services, accepted.request))
-        services.starting.add(starting)
-        starting.add_done_callback(services.starting.discard)
+        services.starter.start_soon(accepted.request)
 
 
 def request_of(stored: StoredRequest) -> RunRequest:

@@ -14,6 +14,7 @@ from api.gauges import Gauges
 from api.links import Addresses, TracePages
 from api.middleware import HttpMiddleware
 from api.sites import Sites
+from api.starting import START_TIMEOUT_S, Starter
 from client import StartOptions, connect
 from db.events import Watchers
 from db.pool import Pools
@@ -90,7 +91,7 @@ def _lifespan(
                 config=Config.model_validate(settings, from_attributes=True),
                 pools=pools,
                 temporal=temporal,
-                start_options=StartOptions.of(settings),
+                starter=Starter(temporal, StartOptions.of(settings), pools.application),
                 authenticator=_authenticator(settings, pools),
                 watchers=watchers,
                 addresses=Addresses(
@@ -108,7 +109,7 @@ def _lifespan(
             )
             async with watchers.listening(settings.database_url):
                 yield
-            await services.all_started()
+            await services.starter.all_started(START_TIMEOUT_S)
 
     return lifespan
 

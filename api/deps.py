@@ -1,8 +1,7 @@
 """What endpoints are handed: the services, and the headers that they share."""
 
-import asyncio
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from api.callers import Authenticator, NoAuthentication
 from api.examples import TRACE_ID
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
-from client import StartOptions
+from api.starting import Starter
 from db.events import Watchers
 from db.pool import Connection, Pools, transaction
 from domain.callers import Caller
@@ -49,23 +48,17 @@ class Services:
     config: Config
     pools: Pools
     temporal: Client
-    start_options: StartOptions
+    starter: Starter
     authenticator: Authenticator | NoAuthentication
     watchers: Watchers
     addresses: Addresses
     pages: TracePages
     registry: CollectorRegistry
     gauges: Gauges
-    starting: set[asyncio.Task[bool]] = field(default_factory=set)
 
     def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
         """A transaction that meets the rows of the caller's tenant alone."""
         return transaction(self.pools.application, caller.tenant)
-
-    async def all_started(self) -> None:
-        """Wait until every accepted run is started, or left to the reconciler."""
-        if self.starting:
-            await asyncio.wait(self.starting)
 
 
 def _services(request: Request) -> Services:

@@ -14,14 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.accepting import (
-    START_TIMEOUT_S,
-    Sent,
-    request_of,
-    start,
-    start_unless_ended,
-    unknown_run,
-)
+from api.accepting import Sent, request_of, start_unless_ended, unknown_run
 from api.answers import answer_run, run_answers, show_run
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
@@ -31,6 +24,7 @@ from api.lists import RunQuery, next_page
 from api.models import Run, RunItem, RunPage
 from api.problems import ALWAYS, OF_BODIES, declared
 from api.reruns import RerunSubmission, repeat
+from api.starting import START_TIMEOUT_S
 from db.events import select_is_over
 from db.results import Filters, select_runs
 from db.runs import select_found_run, select_request
@@ -198,7 +192,7 @@ async def _cancel(services: Services, caller: Caller, trace_id: UUID) -> None:
         raise AlreadyFinished(f"the run ended as {found.status}", cure="nothing is left to cancel")
     name = workflow_id(found.kind, trace_id)
     if not await _cancel_workflow(services, name):
-        if not await start(services, request_of(stored)):
+        if not await services.starter.start(request_of(stored)):
             raise _temporal_away()
         await _cancel_workflow(services, name)
 

@@ -58,6 +58,18 @@ NOT_SET_UP = (
 )
 
 
+def _said(error: asyncpg.PostgresError) -> str:
+    """An error's message. PostgreSQL's DETAIL may hold a whole row, and so what people wrote.
+
+    An error of data quotes the value already in its message, so that one tells only its type.
+    """
+    return type(error).__name__ if isinstance(error, asyncpg.DataError) else str(error.args[0])
+
+
+# Wherever such an error goes (logs, Temporal's failures, chained exceptions), it is printed so.
+asyncpg.PostgresError.__str__ = _said  # type: ignore[assignment, method-assign]
+
+
 class Pool(asyncpg.Pool):
     """A pool that serves a crowd in turn, and gives up when it makes no progress.
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from db.calls import LOSE, SETTLED_CALL, SPENT
 from db.pool import Connection
 from domain.ledger import SettledCall
+from domain.reconcile import Cursor
 from domain.results import FoundRun
 from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
@@ -18,6 +19,21 @@ class StoredRequest(NamedTuple):
     trace_id: UUID
     kind: RunKind
     body: dict[str, Any]
+
+
+class Quiet(NamedTuple):
+    """An unfinished run of which nothing was heard for a while."""
+
+    cursor: Cursor
+    workflow_id: str
+
+
+class Ended(NamedTuple):
+    """An execution of a workflow that has ended."""
+
+    workflow_id: str
+    run_id: str
+    at: datetime
 
 
 async def insert_run(
@@ -162,30 +178,61 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
     return None if row is None else StoredRequest(*row)
 
 
-async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
-    """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
+async def select_quiet(
+    conn: Connection, grace: timedelta, after: Cursor | None, limit: int
+) -> list[Quiet]:
+    """Runs that have not ended, and of which nothing was heard for `grace`; the oldest first.
+
+    A run that is under way tells of each stage and each attempt. `after` skips what was looked at.
+    """
     rows = await conn.fetch(
         """
-        SELECT workflow_id
+        SELECT trace_id, created_at, workflow_id
           FROM runs
-         WHERE finished_at IS NULL AND created_at < now() - $1::interval
-         ORDER BY created_at
+         WHERE finished_at IS NULL
+           AND created_at < now() - $1::interval
+           AND ($2::timestamptz IS NULL OR (created_at, trace_id) > ($2, $3::uuid))
+           AND NOT EXISTS (SELECT FROM run_events e
+                            WHERE e.trace_id = runs.trace_id
+                              AND e.seq = runs.last_seq
+                              AND e.at > now() - $1::interval)
+         ORDER BY created_at, trace_id
+         LIMIT $4
         """,
         grace,
+        after.created_at if after else None,
+        after.trace_id if after else None,
+        limit,
+    )
+    return [
+        Quiet(Cursor(created_at=row["created_at"], trace_id=row["trace_id"]), row["workflow_id"])
+        for row in rows
+    ]
+
+
+async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[str]:
+    """The workflow ids among `ended` executions whose end no row knows."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT r.workflow_id
+          FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS e (workflow_id, run_id, at)
+          JOIN runs r USING (workflow_id)
+         WHERE r.finished_at IS NULL
+            OR (r.workflow_run_id <> e.run_id AND r.finished_at < e.at)
+        """,
+        [each.workflow_id for each in ended],
+        [each.run_id for each in ended],
+        [each.at for each in ended],
     )
     return [row["workflow_id"] for row in rows]
 
 
-async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
-    """The inputs of these workflows; the oldest run first."""
-    rows = await conn.fetch(
-        """
-        SELECT trace_id, kind, request
-          FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at
-        """,
-        workflow_ids,
+async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
+    """The input of a workflow; any tenant's, so only operations may ask."""
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
-    return [StoredRequest(*row) for row in rows]
+    return None if row is None else StoredRequest(*row)
 
 
 async def count_recent_runs(conn: Connection) -> dict[str, int]:

@@ -71,7 +71,10 @@ class Message(BaseModel):
     """
 
     # In the OpenAPI document all fields of answers are required, because answers contain them all.
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    # A validation error names the invalid fields but not their values, which may be people's texts.
+    model_config = ConfigDict(
+        frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class PromptRef(Message):

@@ -26,7 +26,7 @@ from domain.evaluations import DimensionScore, Evaluation
 from domain.goals import ClarifiedGoal, GoalContext, GoalOutcome, GoalRequest, SmartCriteria
 from domain.plans import Plan, PlanDraft, dated_plan
 from domain.resolutions import Resolution
-from domain.runs import Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
+from domain.runs import REPAIR, Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
 from settings import PUBLIC_KEY
 from tracing import RunEnd, TraceContext, new_trace_id, open_trace
 from workflows.kinds import KINDS
@@ -34,7 +34,8 @@ from workflows.kinds import KINDS
 PROJECT = "rein-ai-coaching"
 STAGES = KINDS["goal_generation"].stage_names()
 PROMPTS = {
-    stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64) for n, stage in enumerate(STAGES)
+    stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64)
+    for n, stage in enumerate((*STAGES, REPAIR))
 }
 MANIFEST = Manifest(model="gemini-2.0-flash", prompts=PROMPTS, quality_threshold=6)
 FINISH = {name: kind.finish for name, kind in KINDS.items()}

@@ -210,14 +210,17 @@ async def close_trace(
     )
 
 
-def lost_end(trace_id: UUID, status: str, ended_at: datetime, *, project: str) -> RunEnd:
+def lost_end(
+    trace_id: UUID, status: str, ended_at: datetime, *, project: str, reason: str = ""
+) -> RunEnd:
     """The end of a run that could not tell it: terminated, timed out or lost."""
+    why = f": {reason}" if reason else ""
     return RunEnd(
         trace_id=trace_id,
         project=project,
         status=status,
         error_type=_workflow_error(status),
-        error_message=f"The workflow was ended from outside ({status})",
+        error_message=f"The workflow was ended from outside ({status}){why}",
         ended_at=ended_at,
     )
 

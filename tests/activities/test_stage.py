@@ -2,7 +2,10 @@
 
 import json
 
+import asyncpg
 import pytest
+from temporalio.api.failure.v1 import Failure
+from temporalio.converter import DefaultFailureConverter, DefaultPayloadConverter
 from temporalio.exceptions import ApplicationError
 
 from db.pool import acquire
@@ -10,6 +13,7 @@ from devstack.controls import GeminiControl
 from domain.crisis import Refused, refusal
 from domain.runs import PromptRef
 from tests.activities.bench import GOAL, Bench
+from tests.conftest import PostgresServer
 
 pytestmark = pytest.mark.stack
 
@@ -78,6 +82,28 @@ async def test_a_prompt_that_is_not_registered_is_named(bench: Bench) -> None:
         await bench.run()
     assert caught.value.type == "PROMPT_MISSING"
     assert caught.value.non_retryable
+
+
+async def test_a_refused_row_is_told_without_its_words(
+    bench: Bench,
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """PostgreSQL sends the whole row in an error's DETAIL; Temporal would show it to operators."""
+    owner = await asyncpg.connect(postgres_server.superuser(postgres_url))
+    await owner.execute("ALTER TABLE clarified_goals ADD CHECK (category = 'none') NOT VALID")
+    await owner.close()
+    with pytest.raises(ApplicationError) as raised:
+        await bench.run()
+    failure = Failure()
+    converter = DefaultFailureConverter()
+    converter.to_failure(raised.value, DefaultPayloadConverter(), failure)
+    assert "CheckViolationError" in str(failure)
+    assert "clarified_goals" in caplog.text  # the log says more, but no words either
+    for told in (str(failure), caplog.text):
+        assert "Run" not in told
+        assert "Failing row" not in told
 
 
 @pytest.mark.parametrize("verdict", ["harmful", "not_a_goal"])

@@ -56,7 +56,7 @@ async def whole(app: Api, engine: Client, pools: Pools) -> AsyncIterator[httpx.A
 async def _start(whole: httpx.AsyncClient, app: Api) -> str:
     """Send a goal and wait until its workflow is started; the answer does not."""
     answer = await whole.post("/api/goals", json=BODY)
-    await app.state.services.all_started()
+    await app.state.services.starter.all_started()
     trace_id: str = answer.json()["trace_id"]
     return trace_id
 
@@ -84,7 +84,7 @@ async def test_a_replay_starts_what_was_not_started(
         await workflow.describe()
     answer = await whole.post("/api/goals", json=BODY, headers=key)
     assert answer.headers["idempotent-replayed"] == "true"
-    await app.state.services.all_started()
+    await app.state.services.starter.all_started()
     assert (await workflow.describe()).status == WorkflowExecutionStatus.RUNNING
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from db import callers, events, feedback, goals, idempotency, results, runs
 from db.results import Filters, Position
+from db.runs import Ended
 
 RUN = UUID("019aa000-0000-7000-8000-000000000001")
 
@@ -263,8 +264,9 @@ async def test_what_is_read_by_id_is_never_searched_for(filled: asyncpg.Connecti
     await feedback.select_feedback_totals(explained, RUN)
     operations: Any = Explained(filled, "rein_operations")
     await runs.count_recent_runs(operations)
-    await runs.select_unfinished(operations, timedelta(seconds=20))
-    await runs.select_requests(operations, ["w-1"])
+    await runs.select_quiet(operations, timedelta(seconds=20), None, 500)
+    await runs.select_not_closed(operations, [Ended("w-1", "r", NOW)])
+    await runs.select_request_of(operations, "w-1")
     plans = explained.plans + operations.plans
     assert [plan for plan in plans if "Seq Scan" in plan] == []
 
@@ -280,7 +282,7 @@ async def test_every_index_serves_a_query(filled: asyncpg.Connection) -> None:
     operations: Any = Explained(filled, "rein_operations")
     await runs.count_recent_runs(operations)
     await idempotency.delete_expired_keys(operations, 10)
-    await runs.select_unfinished(operations, timedelta(seconds=20))
+    await runs.select_quiet(operations, timedelta(seconds=20), None, 500)
     rows = await filled.fetch(
         """
         SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

@@ -13,7 +13,7 @@ from tests.conftest import TemporalServer
 from workflows import options
 
 pytestmark = pytest.mark.stack
-CHECKS = ["hand-offs", "priority", "fairness", "updates", "pause", "search attributes"]
+CHECKS = ["hand-offs", "priority", "fairness", "updates", "pause", "lists", "search attributes"]
 
 
 async def test_a_server_with_the_flags_obeys(temporal: TemporalServer) -> None:
@@ -25,7 +25,9 @@ async def test_a_server_with_the_flags_obeys(temporal: TemporalServer) -> None:
 
 
 async def test_a_server_without_them_is_found_out_with_the_flag_to_set(state_folder: Path) -> None:
-    plain = TemporalOptions(tuned=False, file=False, ui=False)
+    # The development server allows 100 lists a second by itself; a production server does not.
+    production = {"frontend.namespaceRPS.visibility": "10"}
+    plain = TemporalOptions(tuned=False, file=False, ui=False, config=production)
     async with Stack(state_folder / "plain", services={"temporal"}, temporal=plain) as stack:
         found = await probe(await Client.connect(stack.urls["temporal"]))
 
@@ -35,6 +37,7 @@ async def test_a_server_without_them_is_found_out_with_the_flag_to_set(state_fol
     assert "enableFairness" in flags["fairness"]
     assert "maxInFlightUpdates" in flags["updates"]
     assert "WorkflowPauseEnabled" in flags["pause"]
+    assert "namespaceRPS.visibility" in flags["lists"]
     assert "--name ReinKind --type Keyword" in flags["search attributes"]
 
 

@@ -2,8 +2,11 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
@@ -32,7 +35,7 @@ async def ship(settings: Settings, pool: Pool) -> None:
         workspace=settings.opik_workspace,
     )
     async with OpikClient(address) as opik:
-        shipper = Shipper(pool, opik)
+        shipper = Shipper(pool, opik, alive=_touch(settings.shipper_alive))
         work = [
             shipper.run(),
             database.listen(
@@ -52,6 +55,17 @@ async def ship(settings: Settings, pool: Pool) -> None:
             for task in tasks:
                 task.cancel()
         log.info("shipper_stopped")
+
+
+def _touch(file: str) -> Callable[[float], None]:
+    """Sets a file's time to when it should be set again at the latest: a health check reads it."""
+
+    def alive(seconds: float) -> None:
+        until = time.time() + seconds
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o644))
+        os.utime(file, (until, until))
+
+    return alive if file else lambda _seconds: None
 
 
 async def status(pool: Pool) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -61,12 +61,22 @@ class ShipperOptions:
 
 
 class Shipper:
-    """One lane to Opik. Any number of them may work on one outbox, in any number of processes."""
+    """One lane to Opik. Any number of them may work on one outbox, in any number of processes.
 
-    def __init__(self, pool: Pool, opik: OpikClient, options: ShipperOptions | None = None) -> None:
+    `alive` is told at each turn for how many seconds it need not be told again.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        opik: OpikClient,
+        options: ShipperOptions | None = None,
+        alive: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self._pool = pool
         self._opik = opik
         self._options = options or ShipperOptions()
+        self._alive = alive
         self._woken = asyncio.Event()
         self._wait_s = 0.0
         self._failures = 0
@@ -95,6 +105,7 @@ class Shipper:
         """Send everything that is due until Opik fails; returns how many rows were claimed."""
         taken = 0
         while self._wait_s == 0:
+            self._alive(self._options.lease_s)
             rows = await self._claim()
             if not rows:
                 break
@@ -114,6 +125,7 @@ class Shipper:
             log.exception("shipping_interrupted", error=type(error).__name__, wait_s=self._wait_s)
 
     async def _rest(self) -> None:
+        self._alive(self._wait_s)
         if self._wait_s:
             await asyncio.sleep(self._wait_s)
             self._wait_s = 0.0
