@@ -62,14 +62,16 @@ NOT_SET_UP = (
 
 
 def _said(error: asyncpg.PostgresError) -> str:
-    """An error's message. PostgreSQL's DETAIL may hold a whole row, and so what people wrote.
+    """Return the message of a PostgreSQL error without what people wrote.
 
-    An error of data quotes the value already in its message, so that one tells only its type.
+    The error's DETAIL may contain a whole row, so it is left out. The message of a DataError quotes
+    the wrong value itself, so only its type is returned.
     """
     return type(error).__name__ if isinstance(error, asyncpg.DataError) else str(error.args[0])
 
 
-# Wherever such an error goes (logs, Temporal's failures, chained exceptions), it is printed so.
+# Logs, Temporal's failures and chained exceptions all print errors with `str`, so this assignment
+# keeps people's texts out of them.
 asyncpg.PostgresError.__str__ = _said  # type: ignore[assignment, method-assign]
 
 

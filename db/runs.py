@@ -22,14 +22,14 @@ class StoredRequest(NamedTuple):
 
 
 class Quiet(NamedTuple):
-    """An unfinished run of which nothing was heard for a while."""
+    """An unfinished run without any event for a while; `cursor` is its position for paging."""
 
     cursor: Cursor
     workflow_id: str
 
 
 class Ended(NamedTuple):
-    """An execution of a workflow that has ended."""
+    """One execution (Temporal run) of a workflow that has ended, and when it ended."""
 
     workflow_id: str
     run_id: str
@@ -223,7 +223,10 @@ async def select_quiet(
 
 
 async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[str]:
-    """The workflow ids among `ended` executions whose end no row knows."""
+    """Return the ids of those workflows whose given end is not recorded in the run's row.
+
+    These are runs without an end, and runs whose recorded end belongs to an earlier execution.
+    """
     rows = await conn.fetch(
         """
         SELECT DISTINCT r.workflow_id
@@ -242,7 +245,7 @@ async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[st
 async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
     """Return the input of the workflow with this id, or None if no run has it.
 
-    It reads the runs of every tenant, so only the role of operations may call it.
+    Call it in the role `rein_operations`, because it reads the runs of all tenants.
     """
     row = await conn.fetchrow(
         "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id

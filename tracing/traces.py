@@ -219,7 +219,10 @@ async def close_trace(
 def lost_end(
     trace_id: UUID, status: str, ended_at: datetime, *, project: str, reason: str = ""
 ) -> RunEnd:
-    """Return the end of a run that could not report it: it was terminated, timed out or lost."""
+    """Return the end of a run that could not report it: it was terminated, timed out or lost.
+
+    `reason` is what Temporal knows about the cause; it becomes part of the error message.
+    """
     why = f": {reason}" if reason else ""
     return RunEnd(
         trace_id=trace_id,

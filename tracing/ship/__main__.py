@@ -59,7 +59,11 @@ async def ship(settings: Settings, pool: Pool) -> None:
 
 
 def _touch(file: str) -> Callable[[float], None]:
-    """Sets a file's time to when it should be set again at the latest: a health check reads it."""
+    """Return a function that proves by the time of `file` that the shipper works.
+
+    It sets this time to the moment by which it must be called again, and a health check compares
+    the time with the clock. Without a file the function does nothing.
+    """
 
     def alive(seconds: float) -> None:
         until = time.time() + seconds

@@ -70,8 +70,9 @@ class ShipperOptions:
 class Shipper:
     """Claims rows of the outbox and sends them to Opik, one batch after the other.
 
-    Any number of shippers, in any number of processes, may work on the same outbox. Each turn calls
-    `alive` with the number of seconds within which the next call will come.
+    Any number of shippers, in any number of processes, may work on the same outbox. The shipper
+    calls `alive` before each claim and each pause, with the seconds that may pass until the next
+    call.
     """
 
     def __init__(
