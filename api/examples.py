@@ -17,10 +17,12 @@ GOAL_EXAMPLES: dict[str, Example] = {
             "goal": "I want to hold a conversation in Spanish with my neighbours",
             "user_id": "user-43",
             "locale": "en-GB",
+            "time_zone": "Europe/London",
             "context": {
                 "experience": "School Spanish, fifteen years ago",
                 "constraints": "A tight work schedule; evenings only",
                 "hours_per_week": 3,
+                "rest_days": ["Sun"],
             },
         },
     },

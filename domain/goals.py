@@ -160,33 +160,39 @@ MOST_REMARKS = 8
 
 
 class ClarifiedGoalDraft(Message):
-    """The preprocess stage's answer. Every field is required: models leave out what is not."""
+    """The preprocess stage's answer.
+
+    A model is asked for every field (llm/gemini.py); what it leaves out of a refusal is not missed.
+    """
 
     verdict: Literal["goal", "not_a_goal", "harmful"] = Field(
         description="'harmful' when helping would endanger someone; 'not_a_goal' when there is "
         "nothing to work towards"
     )
     refusal_reason: str | None = Field(
-        description="One kind sentence for the person when the verdict is not 'goal', else null"
+        default=None,
+        description="One kind sentence for the person when the verdict is not 'goal', else null",
     )
     clarified_goal: str = Field(
-        description="The goal in one precise sentence; empty unless the verdict is 'goal'"
+        default="", description="The goal in one precise sentence; empty unless 'goal'"
     )
-    category: GoalCategory
-    smart: SmartCriteria | None = Field(description="Required when the verdict is 'goal'")
-    deadline: date | None = Field(description="The day the goal is due, if the goal implies one")
+    category: GoalCategory = "other"
+    smart: SmartCriteria | None = Field(default=None, description="Required when verdict is 'goal'")
+    deadline: date | None = Field(
+        default=None, description="The day the goal is due, if the goal implies one"
+    )
     hours_per_week: float | None = Field(
-        gt=0, le=168, description="Hours a week that the person says there are, else null"
+        default=None, gt=0, le=168, description="Hours a week that the person says there are"
     )
     rest_days: list[Weekday] = Field(
-        max_length=6, description="Days on which the person says there is no time, else empty"
+        default=[], max_length=6, description="Days on which the person says there is no time"
     )
-    assumptions: list[Line] = Field(max_length=MOST_REMARKS)
-    open_questions: list[Line] = Field(max_length=MOST_REMARKS)
+    assumptions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
+    open_questions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
     also_asked: list[Line] = Field(
+        default=[],
         max_length=MOST_REMARKS,
-        description="Other goals in the text, which are not worked on here, each in a few words; "
-        "empty when there are none",
+        description="Other goals in the text, which are not worked on here, each in a few words",
     )
 
     @model_validator(mode="after")
@@ -200,10 +206,6 @@ class ClarifiedGoal(ClarifiedGoalDraft):
     """The goal as Rein works with it from here on."""
 
     trace_id: UUID
-    # Goals that were clarified by an earlier release have none of these.
-    hours_per_week: float | None = None
-    rest_days: list[Weekday] = Field(default=[])
-    also_asked: list[Line] = Field(default=[])
 
 
 def stated_limits(context: GoalContext) -> Limits:
