@@ -131,8 +131,8 @@ async def start_run(client: Client, request: RunRequest, options: StartOptions) 
                 task_queue=options.task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                # Temporal gives a workflow task to another worker if the first one does not complete
-                # the task within this time, for example because that worker died.
+                # Temporal gives a workflow task to another worker if the first one does not
+                # complete the task within this time, for example because that worker died.
                 task_timeout=timedelta(seconds=2),
                 rpc_timeout=timedelta(seconds=3),
                 search_attributes=_search_attributes(request),
