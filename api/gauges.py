@@ -1,4 +1,4 @@
-"""The gauges that are read from PostgreSQL when Prometheus asks."""
+"""Prometheus gauges whose values are read from PostgreSQL at each scrape."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from tracing import Backlog
 
 
 class Gauges:
-    """Runs and the tracing outbox, as of the last reading."""
+    """Gauges of the runs and the trace outbox, with the values of the last successful reading."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._up = Gauge("rein_postgresql_up", "1 when the gauges could be read", registry=registry)
@@ -35,7 +35,10 @@ class Gauges:
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
     def set(self, runs: Mapping[str, int], refused: int, outbox: Backlog) -> None:
-        """Take over what was read."""
+        """Set all gauges to values just read from PostgreSQL.
+
+        `runs` counts runs by status; `refused` counts the runs that Temporal refused to start.
+        """
         self._runs.clear()
         for status, count in runs.items():
             self._runs.labels(status).set(count)
@@ -47,5 +50,5 @@ class Gauges:
         self._up.set(1)
 
     def unreadable(self) -> None:
-        """PostgreSQL is away: the other gauges keep what they had."""
+        """Show that PostgreSQL is away. The other gauges keep the values of the last reading."""
         self._up.set(0)

@@ -167,7 +167,8 @@ MOST_REMARKS = 8
 class ClarifiedGoalDraft(Message):
     """The model's answer in the preprocess stage.
 
-    Every field is required, because models tend to leave out optional fields.
+    A model is asked for every field (llm/gemini.py). The fields have defaults, because models leave
+    fields out when they refuse a text, and such a refusal is still valid.
     """
 
     verdict: Literal["goal", "not_a_goal", "harmful"] = Field(
@@ -175,26 +176,29 @@ class ClarifiedGoalDraft(Message):
         "nothing to work towards"
     )
     refusal_reason: str | None = Field(
-        description="One kind sentence for the person when the verdict is not 'goal', else null"
+        default=None,
+        description="One kind sentence for the person when the verdict is not 'goal', else null",
     )
     clarified_goal: str = Field(
-        description="The goal in one precise sentence; empty unless the verdict is 'goal'"
+        default="", description="The goal in one precise sentence; empty unless 'goal'"
     )
-    category: GoalCategory
-    smart: SmartCriteria | None = Field(description="Required when the verdict is 'goal'")
-    deadline: date | None = Field(description="The day the goal is due, if the goal implies one")
+    category: GoalCategory = "other"
+    smart: SmartCriteria | None = Field(default=None, description="Required when verdict is 'goal'")
+    deadline: date | None = Field(
+        default=None, description="The day the goal is due, if the goal implies one"
+    )
     hours_per_week: float | None = Field(
-        gt=0, le=168, description="Hours a week that the person says there are, else null"
+        default=None, gt=0, le=168, description="Hours a week that the person says there are"
     )
     rest_days: list[Weekday] = Field(
-        max_length=6, description="Days on which the person says there is no time, else empty"
+        default=[], max_length=6, description="Days on which the person says there is no time"
     )
-    assumptions: list[Line] = Field(max_length=MOST_REMARKS)
-    open_questions: list[Line] = Field(max_length=MOST_REMARKS)
+    assumptions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
+    open_questions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
     also_asked: list[Line] = Field(
+        default=[],
         max_length=MOST_REMARKS,
-        description="Other goals in the text, which are not worked on here, each in a few words; "
-        "empty when there are none",
+        description="Other goals in the text, which are not worked on here, each in a few words",
     )
 
     @model_validator(mode="after")
@@ -211,10 +215,6 @@ class ClarifiedGoal(ClarifiedGoalDraft):
     """
 
     trace_id: UUID
-    # These fields have defaults, because goals that earlier releases stored lack them.
-    hours_per_week: float | None = None
-    rest_days: list[Weekday] = Field(default=[])
-    also_asked: list[Line] = Field(default=[])
 
 
 def stated_limits(context: GoalContext) -> Limits:

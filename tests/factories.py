@@ -181,10 +181,6 @@ def clarified(trace_id: UUID, verdict: Any) -> ClarifiedGoal:
         clarified_goal="Run five kilometres without a pause",
         category="fitness",
         smart=SmartCriteria(**words),
-        refusal_reason=None,
-        deadline=None,
-        assumptions=[],
-        open_questions=[],
         trace_id=trace_id,
     )
 
