@@ -167,8 +167,8 @@ MOST_REMARKS = 8
 class ClarifiedGoalDraft(Message):
     """The model's answer in the preprocess stage.
 
-    A model is asked for every field (llm/gemini.py). The fields have defaults, because models leave
-    fields out when they refuse a text, and such a refusal is still valid.
+    The schema that is sent requires every field (llm/gemini.py), because models tend to leave out
+    optional ones; an answer that refuses the goal may still lack what a refusal does not need.
     """
 
     verdict: Literal["goal", "not_a_goal", "harmful"] = Field(
