@@ -157,7 +157,7 @@ def response_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """Return the schema as JSON schema, reduced to the keywords that Gemini accepts.
 
     All properties are required and keep their order, because Gemini tends to leave out optional
-    ones. An optional property has to be nullable instead.
+    ones. A value that may be missing has to be null or empty instead.
     """
     reduced: dict[str, Any] = _reduced(schema.model_json_schema())
     return reduced
