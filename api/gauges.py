@@ -1,9 +1,8 @@
 """The gauges that are read from PostgreSQL when Prometheus asks."""
 
-from collections.abc import Mapping
-
 from prometheus_client import CollectorRegistry, Gauge
 
+from db.runs import RecentRuns
 from tracing import Backlog
 
 
@@ -18,6 +17,16 @@ class Gauges:
             ["status"],
             registry=registry,
         )
+        self._unknown_calls = Gauge(
+            "rein_unknown_calls",
+            "Model calls of runs of the last 24 hours that may have been billed for nothing",
+            registry=registry,
+        )
+        self._cost_unknown = Gauge(
+            "rein_cost_unknown_usd",
+            "The most that these calls can have cost, in US dollars",
+            registry=registry,
+        )
         self._pending = Gauge(
             "rein_outbox_pending", "Trace rows that wait to be sent", registry=registry
         )
@@ -29,11 +38,13 @@ class Gauges:
         )
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
-    def set(self, runs: Mapping[str, int], outbox: Backlog) -> None:
+    def set(self, runs: RecentRuns, outbox: Backlog) -> None:
         """Take over what was read."""
         self._runs.clear()
-        for status, count in runs.items():
+        for status, count in runs.by_status.items():
             self._runs.labels(status).set(count)
+        self._unknown_calls.set(runs.unknown_calls)
+        self._cost_unknown.set(float(runs.cost_unknown_usd))
         self._pending.set(outbox.pending)
         self._oldest.set(outbox.oldest_age_s)
         self._dead.set(outbox.dead)
