@@ -23,7 +23,7 @@ setup: ## Make .venv from the hashed requirements (the others do it by themselve
 	@$(PYTHON) -m devstack.setup
 
 # exec: a shell in between would take the SIGTERM that make passes on, and leave the stack behind.
-run: setup ## Start everything and run a goal; GOAL="…" for your own, ONCE=1 to stop after the result
+run: setup ## Start everything, run a goal; GOAL="…" goes to a stack that runs already; ONCE=1 stops after it
 	@exec $(BIN)/python -m devstack run --goal "$$GOAL_TEXT" $(if $(ONCE),--once)
 
 doctor: setup ## Say what is there, what is missing, how to get it; QUICK=1 without the Temporal probe
@@ -52,7 +52,8 @@ bench: setup ## Measure Rein beside the floor, plain temporalio and DBOS
 
 lock: setup ## Resolve requirements*.txt anew from pyproject.toml; UPGRADE=1 for newer versions
 	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) --group ship -c requirements.txt -o requirements-ship.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements.txt -c requirements-ship.txt -o requirements-dev.txt
 	$(COMPILE) pyproject.toml --group dev --group bench -c requirements-dev.txt -o requirements-bench.txt
 	$(COMPILE) --group setup -o requirements-setup.txt
 

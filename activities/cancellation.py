@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from llm.errors import Code
+from domain.run_errors import ModelErrorCode as Code
 
 
 def was_given_up() -> bool:

@@ -1,7 +1,7 @@
 """The four stages of a goal, and what is a goal's own when its run ends."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,9 +28,22 @@ from domain.goals import (
     GoalOutcome,
     PlanRequest,
     PreprocessRequest,
+    limits_of,
+    mended_goal,
+    stated_limits,
+    wrong_goal,
 )
-from domain.plans import Plan, PlanDraft, PlanRef, dated_plan, plan_weeks, wrong_weeks
-from domain.resolutions import Resolution, ResolutionDraft
+from domain.plans import (
+    Limits,
+    Plan,
+    PlanDraft,
+    PlanRef,
+    dated_plan,
+    plan_weeks,
+    weekday,
+    wrong_plan,
+)
+from domain.resolutions import Resolution, ResolutionDraft, wrong_phases
 from domain.runs import part_id
 from tracing import RunEnd, Score
 
@@ -76,6 +89,7 @@ async def _store_plan(conn: Connection, request: PlanRequest, draft: PlanDraft) 
         plan_id=part_id(trace_id, "plan", resolution_id),
         resolution_id=resolution_id,
         starts_on=request.today,
+        limits=limits_of(request.goal, request.context),
     )
     return await insert_plan(conn, trace_id, plan)
 
@@ -83,8 +97,8 @@ async def _store_plan(conn: Connection, request: PlanRequest, draft: PlanDraft) 
 def _render_goal(request: PreprocessRequest) -> dict[str, str]:
     return {
         "goal": request.goal,
-        "locale": request.locale,
-        "context": _context(request.context),
+        "locale": _language(request.locale, "goal"),
+        "context": _context(request.context, stated_limits(request.context), request.today),
         "today": request.today.isoformat(),
     }
 
@@ -92,33 +106,40 @@ def _render_goal(request: PreprocessRequest) -> dict[str, str]:
 def _render_resolution(request: GenerateRequest) -> dict[str, str]:
     return {
         "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
-        "locale": request.locale,
-        "context": _context(request.context),
+        "locale": _language(request.locale, "goal"),
+        "context": _context(
+            request.context, limits_of(request.goal, request.context), request.today
+        ),
         "today": request.today.isoformat(),
-        "weeks": str(_weeks(request.goal, request.context, request.today)),
+        "weeks": str(_weeks(request)),
         "revision": _revision(request),
     }
 
 
 def _render_evaluation(request: EvaluateRequest) -> dict[str, str]:
-    return {"resolution": _json(request.resolution, ResolutionDraft), "locale": request.locale}
+    return {
+        "resolution": _json(request.resolution, ResolutionDraft),
+        "locale": _language(request.locale, "resolution"),
+    }
 
 
 def _render_plan(request: PlanRequest) -> dict[str, str]:
     return {
         "clarified_goal": _json(request.goal, ClarifiedGoalDraft),
         "resolution": _json(request.resolution, ResolutionDraft),
-        "locale": request.locale,
-        "context": _context(request.context),
+        "locale": _language(request.locale, "resolution"),
+        "context": _context(
+            request.context, limits_of(request.goal, request.context), request.today
+        ),
         "today": request.today.isoformat(),
-        "weeks": str(_weeks(request.goal, request.context, request.today)),
+        "weeks": str(_weeks(request)),
     }
 
 
 def _describe_goal(goal: ClarifiedGoal) -> tuple[str, dict[str, Any]]:
     if goal.verdict != "goal":
         return f"Refused: {goal.refusal_reason}", {"verdict": goal.verdict}
-    return goal.clarified_goal, {"category": goal.category}
+    return goal.clarified_goal, {"category": goal.category, "also_asked": goal.also_asked}
 
 
 def _describe_resolution(resolution: Resolution) -> tuple[str, dict[str, Any]]:
@@ -137,31 +158,21 @@ def _describe_plan(plan: Plan) -> tuple[str, dict[str, Any]]:
     return message, {"plan_id": plan.plan_id, "weeks": len(plan.weeks), "tasks": tasks}
 
 
-# For a person whose goal is refused without words of the model's.
-REFUSED = (
-    "Rein cannot help with this goal. If somebody may get hurt, please talk to a person you trust, "
-    "or call the emergency number of the place where you are."
-)
-NOT_A_GOAL = "This names nothing to work towards yet: please say what you want to reach."
-
-
-def _blocked_goal(request: PreprocessRequest) -> ClarifiedGoalDraft:
-    return ClarifiedGoalDraft(verdict="harmful", refusal_reason=REFUSED)
-
-
 def _validate_goal(request: PreprocessRequest, draft: ClarifiedGoalDraft) -> str | None:
-    if draft.verdict == "goal" or (draft.refusal_reason or "").strip():
-        return None
-    return f"refusal_reason: verdict '{draft.verdict}' needs one kind sentence for the person"
+    return wrong_goal(draft, request.context, request.today)
 
 
-def _refused_goal(request: PreprocessRequest, draft: ClarifiedGoalDraft) -> ClarifiedGoalDraft:
-    words = REFUSED if draft.verdict == "harmful" else NOT_A_GOAL
-    return draft.model_copy(update={"refusal_reason": words})
+def _mend_goal(request: PreprocessRequest, draft: ClarifiedGoalDraft) -> ClarifiedGoalDraft | None:
+    return mended_goal(draft, request.goal, request.locale, request.today)
+
+
+def _validate_resolution(request: GenerateRequest, draft: ResolutionDraft) -> str | None:
+    return wrong_phases(draft, _weeks(request))
 
 
 def _validate_plan(request: PlanRequest, draft: PlanDraft) -> str | None:
-    return wrong_weeks(draft, _weeks(request.goal, request.context, request.today))
+    limits = limits_of(request.goal, request.context)
+    return wrong_plan(draft, _weeks(request), request.today, limits)
 
 
 PREPROCESS = StageSpec(
@@ -175,8 +186,7 @@ PREPROCESS = StageSpec(
     store=_store_goal,
     describe=_describe_goal,
     validate=_validate_goal,
-    blocked=_blocked_goal,
-    make_do=_refused_goal,
+    mend=_mend_goal,
 )
 GENERATE = StageSpec(
     name="generate",
@@ -188,6 +198,7 @@ GENERATE = StageSpec(
     render=_render_resolution,
     store=_store_resolution,
     describe=_describe_resolution,
+    validate=_validate_resolution,
 )
 REVISE = replace(GENERATE, doing="Revising the resolution", summary="Revise the resolution")
 EVALUATE = StageSpec(
@@ -247,9 +258,11 @@ async def finish_goal(conn: Connection, end: RunEnd) -> Ending:
 
     A run that did not come to its end shows the newest scores it has.
     """
-    kept = GoalOutcome.model_validate(end.result).evaluation_id if end.result else None
-    if kept:
-        evaluation = await select_evaluation(conn, kept)
+    outcome = GoalOutcome.model_validate(end.result) if end.result else None
+    if outcome and outcome.refusal_code:
+        return Ending(facts={"refusal_code": outcome.refusal_code})
+    if outcome and outcome.evaluation_id:
+        evaluation = await select_evaluation(conn, outcome.evaluation_id)
     else:
         evaluation = await select_last_evaluation(conn, end.trace_id)
     if evaluation is None:
@@ -270,13 +283,29 @@ def _scores(evaluation: Evaluation) -> list[Score]:
     ]
 
 
-def _weeks(goal: ClarifiedGoal, context: GoalContext, today: date) -> int:
-    return plan_weeks(today, context.deadline or goal.deadline)
+def _weeks(request: GenerateRequest | PlanRequest) -> int:
+    return plan_weeks(request.today, limits_of(request.goal, request.context).deadline)
 
 
-def _context(context: GoalContext) -> str:
-    given = context.model_dump(mode="json", exclude_none=True)
-    return "\n".join(f"{name}: {value}" for name, value in given.items()) or "none given"
+def _language(locale: str | None, of: str) -> str:
+    return locale or f"the language of the {of}"
+
+
+def _context(context: GoalContext, limits: Limits, today: date) -> str:
+    """What the person said of themselves, and the limits that Rein checks the answer against."""
+    deadline, minutes = limits.deadline, limits.minutes_per_week
+    days = ", ".join(weekday(day) for day in limits.open_days(today, 1))
+    in_a_week = deadline is not None and deadline < today + timedelta(days=6)
+    given = {
+        "experience": context.experience,
+        "constraints": context.constraints,
+        "deadline": deadline and f"{deadline} ({weekday(deadline)}), nothing is dated after it",
+        "hours_per_week": minutes
+        and f"{limits.hours_per_week:g}, at most {minutes} minutes a week",
+        "rest_days": limits.rest_days and f"no task on {', '.join(limits.rest_days)}",
+        "days": in_a_week and f"tasks can only lie on {days}",
+    }
+    return "\n".join(f"{name}: {value}" for name, value in given.items() if value) or "none given"
 
 
 def _json(model: BaseModel, as_draft: type[BaseModel]) -> str:

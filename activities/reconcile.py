@@ -1,37 +1,52 @@
 """Housekeeping: every accepted run has a workflow, and every row knows how its workflow ended."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import HistoryEventFilterType
 from temporalio.api.enums.v1 import WorkflowExecutionStatus as Status
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    GetWorkflowExecutionHistoryRequest,
+    ListWorkflowExecutionsRequest,
+)
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.runs import Finish, record_end
 from db.idempotency import delete_expired_keys
 from db.pool import Pool, acquire
-from db.runs import StoredRequest, select_requests, select_unfinished
+from db.runs import (
+    Ended,
+    StoredRequest,
+    select_not_closed,
+    select_quiet,
+    select_request_of,
+)
 from domain.errors import Unavailable
-from domain.reconcile import Reconciled
+from domain.reconcile import Cursor, Reconciled
 from domain.runs import RunKind, RunOutcome, RunStatus, trace_id_of
 from tracing import RunEnd, lost_end
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
 # The API starts a run at once; what has no workflow after this was cut off in between.
 GRACE = timedelta(seconds=20)
 # After an operator's reset a run whose row has ended may be terminated later: look back this far.
 LOOK_BACK = timedelta(hours=1)
-PAGE = 100
+# Runs that one round looks at: a second of Temporal's time, and nobody else's.
+A_ROUND = 500
+AT_ONCE = 16
+# Temporal allows a namespace 10 lists and counts a second by default, the operators' included.
+BETWEEN_LISTS_S = 0.5
+LISTED = 1000
 EXPIRED_KEYS_A_ROUND = 10_000
 
 LOST: dict[int, RunStatus] = {
@@ -73,90 +88,101 @@ class ReconcileActivities:
         self._finish = finish
 
     @activity.defn
-    async def reconcile(self) -> Reconciled:
+    async def reconcile(self, after: Cursor | None = None) -> Reconciled:
         """Start runs that Temporal does not know; record the end of those that ended unawares.
 
         A run has no workflow when the process that accepted it died in between, or when Temporal
-        lost its database: starting it again buys no stored answer twice.
+        lost its database: starting it again buys no stored answer twice. A round looks at no more
+        than `A_ROUND` quiet runs and says how far it came; the next one goes on `after` that.
         """
         async with acquire(self._pool) as conn:
-            unfinished = await select_unfinished(conn, GRACE)
+            quiet = await select_quiet(conn, GRACE, after, A_ROUND)
             await delete_expired_keys(conn, EXPIRED_KEYS_A_ROUND)
-        total = Reconciled()
-        for ids in _pages(dict.fromkeys([*unfinished, *await self._ended_lately()])):
-            newest = await self._newest(ids)
-            missing = [each for each in ids if each not in newest]
-            total = _sum(total, await self._start_all(missing))
-            total = _sum(total, await self._close_all(newest.values()))
-        return total
+        ids = dict.fromkeys(each.workflow_id for each in quiet)
+        async for page in self._ended_lately():
+            async with acquire(self._pool) as conn:
+                ids |= dict.fromkeys(await select_not_closed(conn, page))
+        total = await _each(ids, self._mend)
+        reached = quiet[-1].cursor if len(quiet) == A_ROUND else None
+        return total.model_copy(update={"reached": reached})
 
-    async def _ended_lately(self) -> list[str]:
-        """A run that ends by itself sets its status; one that was ended still says running."""
+    async def _ended_lately(self) -> AsyncIterator[list[Ended]]:
+        """A run that ends by itself sets its status; one that was ended still says running.
+
+        Raw, because the SDK's own list fails on a paused run, whose status it does not know.
+        """
         since = (datetime.now(UTC) - LOOK_BACK).isoformat()
-        found = await self._list(
-            "ReinStatus = 'running' AND ExecutionStatus IN "
-            f"('Terminated', 'TimedOut', 'Failed', 'Canceled') AND CloseTime > '{since}'"
-        )
-        return [each.execution.workflow_id for each in found]
-
-    async def _newest(self, ids: Sequence[str]) -> dict[str, WorkflowExecutionInfo]:
-        """The last execution of each workflow: a reset ends one and begins another."""
-        quoted = ", ".join(f"'{each}'" for each in ids)
-        found = await self._list(f"WorkflowId IN ({quoted})")
-        found.sort(key=lambda each: each.start_time.ToNanoseconds())
-        return {each.execution.workflow_id: each for each in found}
-
-    async def _list(self, query: str) -> list[WorkflowExecutionInfo]:
-        """Raw, because the SDK's own list fails on a paused run, whose status it does not know."""
         request = ListWorkflowExecutionsRequest(
-            namespace=self._client.namespace, query=query, page_size=1000
+            namespace=self._client.namespace,
+            query="ReinStatus = 'running' AND ExecutionStatus IN "
+            f"('Terminated', 'TimedOut', 'Failed', 'Canceled') AND CloseTime > '{since}'",
+            page_size=LISTED,
         )
-        answer = await self._client.workflow_service.list_workflow_executions(request)
-        return list(answer.executions)
+        while True:
+            answer = await self._client.workflow_service.list_workflow_executions(
+                request, retry=True
+            )
+            yield [_ended(each) for each in answer.executions]
+            if not answer.next_page_token:
+                return
+            request.next_page_token = answer.next_page_token
+            activity.heartbeat()
+            await asyncio.sleep(BETWEEN_LISTS_S)
 
-    async def _start_all(self, ids: Sequence[str]) -> Reconciled:
-        if not ids:
-            return Reconciled()
-        async with acquire(self._pool) as conn:
-            requests = await select_requests(conn, ids)
-        return await _each(requests, self._start_one)
-
-    async def _start_one(self, stored: StoredRequest) -> Reconciled:
+    async def _mend(self, workflow_id: str) -> Reconciled:
+        """Start or close one run, if it needs that. Raises what concerns all of them."""
         try:
-            await self._start(stored)
+            execution = await self._newest(workflow_id)
+            if execution is None:
+                return await self._start_run(workflow_id)
+            return await self._close(execution)
+        except Unavailable:
+            raise
         except Exception as error:
-            return _not_mended(error, "run_not_startable", stored.trace_id)
+            if isinstance(error, RPCError) and error.status in TEMPORAL_AWAY:
+                raise
+            trace_id = str(trace_id_of(workflow_id))
+            log.error("run_not_mended", trace_id=trace_id, exc_info=error)
+            return Reconciled(failed=1)
+
+    async def _newest(self, workflow_id: str) -> WorkflowExecutionInfo | None:
+        """The last execution of a workflow: a reset ends one and begins another."""
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+        )
+        service = self._client.workflow_service
+        try:
+            answer = await service.describe_workflow_execution(request, retry=True)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        return answer.workflow_execution_info
+
+    async def _start_run(self, workflow_id: str) -> Reconciled:
+        async with acquire(self._pool) as conn:
+            stored = await select_request_of(conn, workflow_id)
+        if stored is None:
+            return Reconciled()
+        await self._start(stored)
         log.info("accepted_run_started", trace_id=str(stored.trace_id))
         return Reconciled(started=1)
 
-    async def _close_all(self, executions: Iterable[WorkflowExecutionInfo]) -> Reconciled:
-        return await _each(executions, self._close)
-
     async def _close(self, execution: WorkflowExecutionInfo) -> Reconciled:
-        workflow_id, run_id = execution.execution.workflow_id, execution.execution.run_id
-        trace_id = trace_id_of(workflow_id)
+        trace_id = trace_id_of(execution.execution.workflow_id)
         completed = execution.status == Status.WORKFLOW_EXECUTION_STATUS_COMPLETED
         if trace_id is None or not (completed or execution.status in LOST):
             return Reconciled()
-        ended_at = execution.close_time.ToDatetime(UTC)
-        try:
-            if completed:
-                end = await self._told_end(trace_id, workflow_id, run_id, ended_at)
-            else:
-                status = LOST[execution.status]
-                end = lost_end(trace_id, status, ended_at, project=self._project)
-            closed = await self._record(end, run_id)
-        except Exception as error:
-            return _not_mended(error, "run_not_closable", trace_id)
+        end = await (self._told_end if completed else self._lost_end)(trace_id, execution)
+        closed = await self._record(end, execution.execution.run_id)
         if closed:
             log.info("ended_run_closed", trace_id=str(trace_id), status=end.status)
         return Reconciled(closed=int(closed))
 
-    async def _told_end(
-        self, trace_id: UUID, workflow_id: str, run_id: str, ended_at: datetime
-    ) -> RunEnd:
+    async def _told_end(self, trace_id: UUID, execution: WorkflowExecutionInfo) -> RunEnd:
         """The end of a run that told its outcome to Temporal, but could not record it itself."""
-        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+        ended = _ended(execution)
+        handle = self._client.get_workflow_handle(ended.workflow_id, run_id=ended.run_id)
         result = await handle.result()
         try:
             outcome = RunOutcome.model_validate(result)
@@ -165,7 +191,7 @@ class ReconcileActivities:
                 trace_id=trace_id,
                 project=self._project,
                 status="failed",
-                ended_at=ended_at,
+                ended_at=ended.at,
                 error_type="OUTCOME_INVALID",
                 error_message="The workflow returned what is no outcome of a run",
             )
@@ -173,11 +199,39 @@ class ReconcileActivities:
             trace_id=trace_id,
             project=self._project,
             status=outcome.status,
-            ended_at=ended_at,
+            ended_at=ended.at,
             result=result,
-            workflow_id=workflow_id,
-            run_id=run_id,
+            workflow_id=ended.workflow_id,
+            run_id=ended.run_id,
         )
+
+    async def _lost_end(self, trace_id: UUID, execution: WorkflowExecutionInfo) -> RunEnd:
+        """The end of a run that could not record it, as its last event in Temporal tells it."""
+        answer = await self._client.workflow_service.get_workflow_execution_history(
+            GetWorkflowExecutionHistoryRequest(
+                namespace=self._client.namespace,
+                execution=execution.execution,
+                history_event_filter_type=(
+                    HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
+                ),
+            ),
+            retry=True,
+        )
+        closed = answer.history.events[-1]
+        end = lost_end(
+            trace_id,
+            LOST[execution.status],
+            execution.close_time.ToDatetime(UTC),
+            project=self._project,
+            # What an operator wrote when terminating the run.
+            reason=closed.workflow_execution_terminated_event_attributes.reason,
+        )
+        failure = closed.workflow_execution_failed_event_attributes.failure
+        while not failure.HasField("application_failure_info") and failure.HasField("cause"):
+            failure = failure.cause
+        if code := failure.application_failure_info.type:
+            return end.model_copy(update={"error_type": code, "error_message": failure.message})
+        return end
 
     async def _record(self, end: RunEnd, run_id: str) -> bool:
         """Record an end; without its kind's own part when that fails, because a run has to end."""
@@ -192,32 +246,26 @@ class ReconcileActivities:
             return await record_end(conn, end, run_id, {})
 
 
-async def _each(items: Iterable[T], mend: Callable[[T], Awaitable[Reconciled]]) -> Reconciled:
-    total = Reconciled()
-    for item in items:
-        activity.heartbeat()
-        total = _sum(total, await mend(item))
+async def _each(ids: Iterable[str], mend: Callable[[str], Awaitable[Reconciled]]) -> Reconciled:
+    """Mend all of them, `AT_ONCE` at a time."""
+    waiting, total = iter(ids), Reconciled()
+
+    async def work() -> None:
+        nonlocal total
+        for workflow_id in waiting:
+            activity.heartbeat()
+            done = await mend(workflow_id)
+            total = total.plus(done)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(work())
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
     return total
 
 
-def _not_mended(error: Exception, event: str, trace_id: UUID) -> Reconciled:
-    """Count one run that could not be mended. Raises what concerns all of them."""
-    if isinstance(error, Unavailable):
-        raise error
-    if isinstance(error, RPCError) and error.status in TEMPORAL_AWAY:
-        raise error
-    log.error(event, trace_id=str(trace_id), exc_info=error)
-    return Reconciled(failed=1)
-
-
-def _sum(one: Reconciled, other: Reconciled) -> Reconciled:
-    return Reconciled(
-        started=one.started + other.started,
-        closed=one.closed + other.closed,
-        failed=one.failed + other.failed,
-    )
-
-
-def _pages(ids: Iterable[str]) -> list[list[str]]:
-    every = list(ids)
-    return [every[start : start + PAGE] for start in range(0, len(every), PAGE)]
+def _ended(execution: WorkflowExecutionInfo) -> Ended:
+    named = execution.execution
+    return Ended(named.workflow_id, named.run_id, execution.close_time.ToDatetime(UTC))

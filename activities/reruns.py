@@ -1,5 +1,6 @@
 """A run that repeats another one from a stage: it refers to what came before, copying nothing."""
 
+from datetime import date
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -8,7 +9,7 @@ from temporalio import activity
 from db.goals import select_clarified_goal, select_evaluation, select_plan, select_resolution
 from db.pool import Connection, Pool, transaction
 from db.results import select_goal
-from domain.errors import NotFound, NotReady
+from domain.errors import DeadlinePassed, NotFound, NotReady
 from domain.goals import GoalRequest, GoalRerun, TakenOver, redone_stages
 from domain.results import GoalReport
 from domain.runs import Rerun, RunRequest, Stage
@@ -42,20 +43,25 @@ class RerunActivities:
             )
 
 
-async def repeat_run(conn: Connection, source: RunRequest, from_stage: Stage) -> Rerun:
+async def repeat_run(conn: Connection, source: RunRequest, from_stage: Stage, today: date) -> Rerun:
     """For kinds whose reruns take nothing over: everything is done again."""
     return Rerun(source_trace_id=source.trace_id, from_stage=from_stage)
 
 
-async def repeat_goal(conn: Connection, source: RunRequest, from_stage: Stage) -> GoalRerun:
+async def repeat_goal(
+    conn: Connection, source: RunRequest, from_stage: Stage, today: date
+) -> GoalRerun:
     """Names what a rerun of a goal takes over from the run it repeats.
 
-    Raises NotReady when that run never came as far as the stage.
+    Raises NotReady when that run never came as far as the stage, and DeadlinePassed when nothing
+    is left of the time that its plan was for.
     """
     report = await select_goal(conn, source.tenant, source.trace_id)
     if report is None:
         raise NotFound(f"no goal has the trace id {source.trace_id}")
     _check_stored(report, from_stage)
+    if from_stage != "evaluate":
+        _check_deadline(report, from_stage, today)
     redone = redone_stages(from_stage)
 
     def kept(stage: Stage, made: BaseModel | None, name: str) -> UUID | None:
@@ -81,4 +87,19 @@ def _check_stored(source: GoalReport, from_stage: Stage) -> None:
         raise NotReady(
             f"the run has no resolution to {from_stage}",
             cure=f"rerun from {'generate' if clarified else 'preprocess'!r}",
+        )
+
+
+def _check_deadline(source: GoalReport, from_stage: Stage, today: date) -> None:
+    stated, clarified = source.context.deadline, source.clarified_goal
+    if stated and stated < today:
+        raise DeadlinePassed(
+            f"the goal was due on {stated}, and today is {today}",
+            cure="send the goal again with a later deadline: POST /api/goals",
+        )
+    read = clarified.deadline if clarified and from_stage != "preprocess" else None
+    if read and not stated and read < today:
+        raise DeadlinePassed(
+            f"the goal was understood to be due on {read}, and today is {today}",
+            cure="rerun from 'preprocess', which reads the goal's date anew",
         )

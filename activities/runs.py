@@ -10,6 +10,7 @@ from activities.calls import lost_span
 from db.events import append_event
 from db.pool import Connection, Pool, acquire
 from db.runs import finish_run, lock_run
+from domain.run_errors import run_error_code
 from domain.runs import RunKind, RunOutcome, RunStatus
 from tracing import RunEnd, Score, close_trace, put_scores, store_lost_steps
 
@@ -54,13 +55,14 @@ async def record_end(
     run can have: both are mistakes in the workflow's code.
     """
     outcome = None if end.result is None else RunOutcome.model_validate(end.result)
+    code = run_error_code(end.error_type) if end.error_type else None
     kind = await lock_run(conn, end.trace_id)
     calls = await finish_run(
         conn,
         trace_id=end.trace_id,
         workflow_run_id=workflow_run_id,
         status=_status(end),
-        error_code=end.error_type,
+        error_code=code,
         error_message=end.error_message,
         outcome=end.result,
         ended_at=end.ended_at,
@@ -75,8 +77,8 @@ async def record_end(
         f"{workflow_run_id}:finished",
         "finished",
         None,
-        _sentence(end, outcome),
-        {"status": end.status, "code": end.error_type},
+        _sentence(end, outcome, code),
+        {"status": end.status, "code": code},
     )
     await store_lost_steps(conn, end, [lost_span(call) for call in calls])
     ending = await finish.get(kind, finish_nothing)(conn, end)
@@ -86,15 +88,15 @@ async def record_end(
 
 
 def _status(end: RunEnd) -> RunStatus:
-    for status in get_args(RunStatus):
+    for status in get_args(RunStatus.__value__):
         if status == end.status:
             return status  # type: ignore[no-any-return]
     raise ValueError(f"{end.status!r} is no status of a run")
 
 
-def _sentence(end: RunEnd, outcome: RunOutcome | None) -> str:
+def _sentence(end: RunEnd, outcome: RunOutcome | None, code: str | None) -> str:
     if outcome and outcome.status == "refused":
         return f"Refused: {outcome.refusal_reason}"
     if outcome:
         return f"Done: {outcome.title}"
-    return f"Ended: {end.status}" + (f" ({end.error_type})" if end.error_type else "")
+    return f"Ended: {end.status}" + (f" ({code})" if code else "")

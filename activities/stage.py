@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+import structlog
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -30,6 +32,8 @@ from llm.parsing import read
 from prompts.library import Prompt, parse
 from tracing import StageTrace
 
+log = structlog.get_logger()
+
 Q = TypeVar("Q", bound=StageRequest)
 D = TypeVar("D", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -42,6 +46,10 @@ HEARTBEAT_INTERVAL_S = 3
 
 
 def _is_fine(request: StageRequest, draft: BaseModel) -> str | None:
+    return None
+
+
+def _stays_wrong(request: StageRequest, draft: BaseModel) -> None:
     return None
 
 
@@ -71,10 +79,8 @@ class StageSpec(Generic[Q, D, R]):
     """The sentence and the facts of the event that tells the result."""
     validate: Callable[[Q, D], str | None] = _is_fine
     """Names what is wrong with a well-formed answer."""
-    blocked: Callable[[Q], D] | None = None
-    """What stands for an answer that the provider's safety rules withhold; else the stage fails."""
-    make_do: Callable[[Q, D], D] | None = None
-    """What is made of a well-formed answer that is still wrong after its repair."""
+    mend: Callable[[Q, D], D | None] = _stays_wrong
+    """Makes an answer right that is still wrong after its repair; None fails the stage."""
 
 
 class StageRunner:
@@ -107,7 +113,8 @@ class StageRunner:
             except Superseded as error:
                 raise ApplicationError(f"Given up: {error}", type="SUPERSEDED") from error
             except Exception as error:
-                raise await attempt.fail(error) from error
+                # Temporal keeps the whole chain of an error, and shows it to operators.
+                raise await attempt.fail(error) from None
 
     async def _prompts_of(self, request: StageRequest) -> tuple[Prompt, Prompt]:
         """The stage's own prompt and the one that repairs its answer."""
@@ -156,7 +163,6 @@ class _Attempt(Generic[Q, D, R]):
             span_name=spec.call,
             worker_id=runner.worker_id,
         )
-        self._was_blocked = False
 
     async def obtain(self, prompt: Prompt, repairing: Prompt) -> D:
         """The stage's answer as its draft model, with one repair when the first one is broken.
@@ -183,7 +189,6 @@ class _Attempt(Generic[Q, D, R]):
         async with self._transaction() as conn:
             result = await self._spec.store(conn, self._request, draft)
             message, facts = self._spec.describe(result)
-            facts |= {"code": "BLOCKED"} if self._was_blocked else {}
             await self._event(conn, "finished", "stage_finished", message, facts)
             await self._trace.finish(conn, output=result.model_dump(mode="json"))
         return result
@@ -195,6 +200,8 @@ class _Attempt(Generic[Q, D, R]):
         as lost.
         """
         failure = error if isinstance(error, ModelError) else _unclassified(error)
+        if failure.code == "UNKNOWN":
+            log.error("stage_error", stage=self._spec.name, exc_info=error)
         retrying = failure.retryable and not (
             failure.code == "UNKNOWN" and self._trace.attempt >= UNCLASSIFIED_ATTEMPTS
         )
@@ -202,7 +209,9 @@ class _Attempt(Generic[Q, D, R]):
             key = f"attempt-{self._trace.attempt}" if retrying else "failed"
             kind: RunEventKind = "stage_retrying" if retrying else "stage_failed"
             wait = failure.retry_after.total_seconds() if failure.retry_after else None
-            facts = {"code": failure.code, "retry_after_s": wait}
+            facts: dict[str, Any] = {"code": failure.code, "retry_after_s": wait}
+            if retrying:
+                facts["next_try_at"] = datetime.now(UTC) + (failure.retry_after or _backoff())
             await self._event(conn, key, kind, failure.message, facts)
             await self._trace.fail(conn, failure.code, failure.message, retrying=retrying)
         return ApplicationError(
@@ -228,7 +237,7 @@ class _Attempt(Generic[Q, D, R]):
         except ModelError as error:
             span.fail(error.code, error.message)
             raise
-        span.finish(metadata={"code": "BLOCKED"} if self._was_blocked else None)
+        span.finish()
         return draft
 
     async def _begin(self, conn: Connection) -> None:
@@ -236,21 +245,12 @@ class _Attempt(Generic[Q, D, R]):
         await self._trace.open(conn)
 
     def _read(self, answer: Answer, request: Request) -> D:
-        spec = self._spec
-        try:
-            draft = read(answer, spec.schema)
-        except ModelError as error:
-            if error.code != "BLOCKED" or spec.blocked is None:
-                raise
-            self._was_blocked = True
-            return spec.blocked(self._request)
-        wrong = spec.validate(self._request, draft)
-        if wrong and request.repair and spec.make_do:
-            draft = spec.make_do(self._request, draft)
-            wrong = spec.validate(self._request, draft)
-        if wrong:
+        draft = read(answer, self._spec.schema)
+        wrong = self._spec.validate(self._request, draft)
+        mended = self._spec.mend(self._request, draft) if wrong and request.repair else None
+        if wrong and mended is None:
             raise ModelError.invalid(wrong)
-        return draft
+        return mended or draft
 
     async def _event(
         self, conn: Connection, what: str, kind: RunEventKind, message: str, facts: dict[str, Any]
@@ -280,6 +280,19 @@ async def _heartbeat() -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_INTERVAL_S)
         activity.heartbeat()
+
+
+def _backoff() -> timedelta:
+    """What Temporal waits after this attempt when nobody named a time."""
+    info = activity.info()
+    policy = info.retry_policy
+    if policy is None:
+        return timedelta()
+    longest = policy.maximum_interval or 100 * policy.initial_interval
+    # The exponent is bounded because a timedelta is.
+    return min(
+        policy.initial_interval * policy.backoff_coefficient ** min(info.attempt - 1, 30), longest
+    )
 
 
 def _unclassified(error: Exception) -> ModelError:

@@ -84,9 +84,9 @@ async def main() -> None:
 async def enter(exits: AsyncExitStack, stack: Stack, folder: Path) -> list[Contestant]:
     """Everybody ready, on one PostgreSQL, against one stand-in."""
     server, gemini_url = stack.urls["postgres"].rsplit("/", 1)[0], stack.urls["gemini"]
-    admin = await asyncpg.connect(f"{server}/postgres")
+    admin = await asyncpg.connect(stack.urls["postgres_admin"])
     for name in ("floor", "plain", "dbos"):
-        await admin.execute(f"CREATE DATABASE bench_{name}")
+        await admin.execute(f"CREATE DATABASE bench_{name} OWNER rein")
     await admin.close()
     postgres = {"postgres": stack.pid("postgres")}
     entered = [

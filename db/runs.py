@@ -1,4 +1,4 @@
-"""The row of a run of any kind: accepted, looked up, ended."""
+"""The rows of runs of any kind: storing an accepted run, looking it up, recording its end."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,22 +9,42 @@ from uuid import UUID
 from db.calls import LOSE, SETTLED_CALL, SPENT
 from db.pool import Connection
 from domain.ledger import SettledCall
+from domain.reconcile import Cursor
 from domain.results import FoundRun
 from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
 
 class StoredRequest(NamedTuple):
-    """The input that a run's workflow is started with: JSON, to be read by its kind's model."""
+    """The input of a run's workflow as JSON, which the request model of the run's kind can read."""
 
     trace_id: UUID
     kind: RunKind
     body: dict[str, Any]
 
 
+class Quiet(NamedTuple):
+    """An unfinished run of which nothing was heard for a while."""
+
+    cursor: Cursor
+    workflow_id: str
+
+
+class Ended(NamedTuple):
+    """An execution of a workflow that has ended."""
+
+    workflow_id: str
+    run_id: str
+    at: datetime
+
+
 async def insert_run(
     conn: Connection, request: RunRequest, *, user_id: str, goal_id: UUID, created_at: datetime
 ) -> None:
-    """Store an accepted run. `goal_id` is the trace id of the run that holds the person's words."""
+    """Store an accepted run.
+
+    `goal_id` is the trace id of the run whose row holds the person's goal in words; a rerun refers
+    to another run here.
+    """
     await conn.execute(
         """
         INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request, manifest,
@@ -45,10 +65,11 @@ async def insert_run(
 
 
 async def lock_run(conn: Connection, trace_id: UUID) -> RunKind | None:
-    """Lock a run's row until the transaction ends, and act for its tenant from here on.
+    """Lock a run's row and its calls under way, and act for the run's tenant, in this transaction.
 
-    Its calls under way are locked too, so that none is settled while the run's bill is summed.
-    Returns its kind; None when nobody accepted such a run. Only operations may see any tenant's.
+    No call can be settled while the cost of the run is summed. Return the kind of the run, or None
+    when no such run was accepted. Call it in the role `rein_operations`, which sees the runs of all
+    tenants.
     """
     kind: RunKind | None = await conn.fetchval(
         """
@@ -75,11 +96,13 @@ async def finish_run(
     outcome: dict[str, Any] | None,
     ended_at: datetime,
 ) -> list[SettledCall] | None:
-    """Record how a run ended, with what it used in all. None when it had ended before.
+    """Record how a run ended, with all tokens and the whole cost that it used.
 
-    An operator's reset makes another Temporal run of the same workflow: its end replaces the old.
-    No call is left reserved: whoever makes one now makes it for nobody. Returns the calls of which
-    no span was stored, because the attempts that made them could not do it any more.
+    None means that this end was recorded before. If an operator has reset the workflow, its new
+    Temporal run ends too, and that end replaces the earlier one. Calls that are still reserved are
+    settled as lost, because nobody will use their answers. Return the settled calls whose spans
+    were never stored, because their attempts died or were given up, so that the caller can store
+    the spans.
     """
     calls = await conn.fetchval(
         _FINISH,
@@ -126,11 +149,11 @@ _FINISH = f"""
       LEFT JOIN calls ON NOT EXISTS (
            SELECT FROM trace_outbox WHERE kind = 'span' AND id = call_id::text)
     HAVING count(*) > 0
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
-    """Whether a tenant has such a run, and where it stands."""
+    """Return the kind and status of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, status, last_seq FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -139,8 +162,26 @@ async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Fou
     return None if row is None else FoundRun.model_validate(dict(row))
 
 
+async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
+    """Return the kind and status of a tenant's run, and lock its row until the transaction ends.
+
+    None means that the tenant has no such run. The lock makes people who rate the same run at the
+    same time wait for each other.
+    """
+    row = await conn.fetchrow(
+        """
+        SELECT trace_id, kind, status, last_seq
+          FROM runs WHERE trace_id = $1 AND tenant_id = $2
+           FOR NO KEY UPDATE
+        """,
+        trace_id,
+        tenant,
+    )
+    return None if row is None else FoundRun.model_validate(dict(row))
+
+
 async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> StoredRequest | None:
-    """The input of a tenant's run."""
+    """Return the input of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, request FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -149,36 +190,71 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
     return None if row is None else StoredRequest(*row)
 
 
-async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
-    """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
+async def select_quiet(
+    conn: Connection, grace: timedelta, after: Cursor | None, limit: int
+) -> list[Quiet]:
+    """Return at most `limit` unfinished runs without an event for `grace`, oldest first.
+
+    A run that is under way writes an event at each stage and attempt, so a quiet one may have
+    lost its workflow. `after` is the last run of the page before; None starts at the oldest.
+    """
     rows = await conn.fetch(
         """
-        SELECT workflow_id
+        SELECT trace_id, created_at, workflow_id
           FROM runs
-         WHERE finished_at IS NULL AND created_at < now() - $1::interval
-         ORDER BY created_at
+         WHERE finished_at IS NULL
+           AND created_at < now() - $1::interval
+           AND ($2::timestamptz IS NULL OR (created_at, trace_id) > ($2, $3::uuid))
+           AND NOT EXISTS (SELECT FROM run_events e
+                            WHERE e.trace_id = runs.trace_id
+                              AND e.seq = runs.last_seq
+                              AND e.at > now() - $1::interval)
+         ORDER BY created_at, trace_id
+         LIMIT $4
         """,
         grace,
+        after.created_at if after else None,
+        after.trace_id if after else None,
+        limit,
+    )
+    return [
+        Quiet(Cursor(created_at=row["created_at"], trace_id=row["trace_id"]), row["workflow_id"])
+        for row in rows
+    ]
+
+
+async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[str]:
+    """The workflow ids among `ended` executions whose end no row knows."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT r.workflow_id
+          FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS e (workflow_id, run_id, at)
+          JOIN runs r USING (workflow_id)
+         WHERE r.finished_at IS NULL
+            OR (r.workflow_run_id <> e.run_id AND r.finished_at < e.at)
+        """,
+        [each.workflow_id for each in ended],
+        [each.run_id for each in ended],
+        [each.at for each in ended],
     )
     return [row["workflow_id"] for row in rows]
 
 
-async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
-    """The inputs of these workflows; the oldest run first."""
-    rows = await conn.fetch(
-        """
-        SELECT trace_id, kind, request
-          FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at
-        """,
-        workflow_ids,
+async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
+    """Return the input of the workflow with this id, or None if no run has it.
+
+    It reads the runs of every tenant, so only the role of operations may call it.
+    """
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
-    return [StoredRequest(*row) for row in rows]
+    return None if row is None else StoredRequest(*row)
 
 
 class RecentRuns(NamedTuple):
     """Runs that have not ended, and those accepted in the last 24 hours.
 
-    The unknown calls and their cost are those of the ended ones among them.
+    The unknown calls and their cost are those of the ended runs among them.
     """
 
     by_status: dict[str, int]
@@ -187,7 +263,7 @@ class RecentRuns(NamedTuple):
 
 
 async def count_recent_runs(conn: Connection) -> RecentRuns:
-    """How many there are, and what they may have cost beyond what is known."""
+    """Count runs by status, and sum what they may have cost beyond what is known."""
     rows = await conn.fetch(
         """
         SELECT status, count(*) AS runs, sum(unknown_calls) AS unknown_calls,
@@ -202,3 +278,17 @@ async def count_recent_runs(conn: Connection) -> RecentRuns:
         unknown_calls=sum(row["unknown_calls"] for row in rows),
         cost_unknown_usd=sum((row["cost_unknown_usd"] for row in rows), Decimal(0)),
     )
+
+
+async def count_refused_starts(conn: Connection) -> int:
+    """Count the accepted runs that Temporal refused to start and that have not started since."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM runs r
+         WHERE finished_at IS NULL AND status = 'accepted'
+           AND EXISTS (SELECT FROM run_events e
+                        WHERE e.trace_id = r.trace_id AND e.kind = 'start_refused')
+        """
+    )
+    return count

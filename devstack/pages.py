@@ -179,8 +179,8 @@ def _facts(run: Json) -> RenderableType:
 
 def run_links(console: Console, run: Json) -> None:
     """Printed unbroken, whatever the width: a folded address cannot be opened."""
-    for name, key in (("trace", "trace"), ("workflow", "workflow"), ("result", "self")):
-        address = run["links"][key]
+    for name in ("trace", "workflow"):
+        address = run["links"][name]
         line = Text.assemble((f"  {name:<10}", "bold"), (address, f"cyan link {address}"))
         console.print(line, soft_wrap=True)
 

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-# A tenant's id stands in SQL and in Temporal's search attributes as it is.
+# A tenant's id is written into SQL and into Temporal's queries unquoted, so it has few characters.
 TENANT_ID = re.compile(r"[a-z][a-z0-9-]{0,39}")
-# The tenant of an installation that serves only itself, and of all that was stored before tenants.
+# An installation that serves only itself uses this tenant; rows from before tenants belong to it.
 LOCAL_TENANT = "local"
 
 Scope = Literal["goals:read", "goals:write", "feedback:write", "analytics:read", "ops"]

@@ -89,6 +89,14 @@ class NotReady(ReinError):
     title = "The run has no result for this yet"
 
 
+class DeadlinePassed(ReinError):
+    """The run's deadline has gone by since, so there is nothing left to plan for."""
+
+    status = 409
+    code = "DEADLINE_PASSED"
+    title = "The deadline has passed"
+
+
 class IdempotencyMismatch(ReinError):
     """The same Idempotency-Key came with another body."""
 

@@ -5,11 +5,14 @@ from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from domain.runs import Message
 from domain.text import Line, Sentence
 
-QualityStatus = Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
+QualityStatus = TypeAliasType(
+    "QualityStatus", Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
+)
 
 
 class DimensionScore(Message):

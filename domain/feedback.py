@@ -50,6 +50,7 @@ class Feedback(Message):
 
     feedback_id: UUID
     trace_id: UUID
+    user_id: str
     rating: Decimal
     usefulness: bool | None
     clarity: bool | None
@@ -59,3 +60,17 @@ class Feedback(Message):
     revision: int
     created_at: datetime
     updated_at: datetime
+
+
+class FeedbackTotals(Message):
+    """What all people say of one trace, each by their current feedback."""
+
+    people: int = 0
+    average: Decimal | None = None
+    """The mean of the ratings, two decimals; None when nobody rated it."""
+    shares: dict[str, float | None] = Field(default={})
+    """By dimension the share of yes among those who answered; None when nobody did."""
+    comment: str | None = None
+    """The newest one."""
+    replaced: int = 0
+    """How much feedback was replaced."""

@@ -1,24 +1,36 @@
 """Goals: a person's words, what is clarified of them, what each stage of their pipeline is told."""
 
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from domain.crisis import refusal
 from domain.evaluations import Evaluation, QualityStatus
-from domain.plans import PlanRef
+from domain.languages import language_of, say
+from domain.plans import WEEKDAYS, Limits, PlanRef, Weekday, impossible
 from domain.resolutions import Resolution
-from domain.runs import Message, Rerun, RunKind, RunOutcome, RunRequest, StageRequest
-from domain.text import Line, Sentence, clean
+from domain.runs import Message, Rerun, RunKind, RunOutcome, RunRequest, StageRequest, TimeZone
+from domain.text import Line, Sentence, clean, clean_or_none, visible_length
 
-GOAL_MIN, GOAL_MAX = 3, 4000
+# In characters that a reader sees. Some scripts write several code points for each of them.
+GOAL_MIN, GOAL_MAX = 2, 4000
+GOAL_MAX_CODE_POINTS = 12_000
 
 
 class GoalContext(Message):
-    """What a person may add to the goal. Everything is optional."""
+    """What a person may add to the goal."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Sent and read back, it is one schema: everything is optional in both directions.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=False)
 
     experience: str | None = Field(
         default=None, max_length=1000, description="What the person can do today"
@@ -34,10 +46,38 @@ class GoalContext(Message):
     hours_per_week: float | None = Field(
         default=None, gt=0, le=80, description="Time there is, in hours a week"
     )
-
-    _no_nul = field_validator("experience", "constraints")(
-        lambda text: None if text is None else clean(text)
+    rest_days: tuple[Weekday, ...] | None = Field(
+        default=None, description="Days of the week that are kept free of tasks"
     )
+
+
+class SubmittedContext(GoalContext):
+    """What a person may add to the goal. Everything is optional."""
+
+    # Here only: a release that adds a field must not end the runs that an older worker reads.
+    model_config = ConfigDict(extra="forbid")
+
+    hours_per_week: float | None = Field(
+        default=None, ge=0.25, le=80, description="Time there is, in hours a week"
+    )
+
+    _clean = field_validator("experience", "constraints")(clean_or_none)
+
+    @field_validator("rest_days")
+    @classmethod
+    def _one_day_is_left(cls, days: tuple[Weekday, ...] | None) -> tuple[Weekday, ...] | None:
+        named = tuple(day for day in WEEKDAYS if day in (days or ()))
+        if named == WEEKDAYS:
+            raise ValueError("expected at most six days, so that one is left for tasks")
+        return named or None
+
+
+def _seen(goal: str) -> str:
+    goal = clean(goal)
+    length = visible_length(goal)
+    if not GOAL_MIN <= length <= GOAL_MAX:
+        raise ValueError(f"expected {GOAL_MIN} to {GOAL_MAX} visible characters, found {length}")
+    return goal
 
 
 class GoalSubmission(BaseModel):
@@ -45,8 +85,11 @@ class GoalSubmission(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    goal: str = Field(
-        min_length=GOAL_MIN, max_length=GOAL_MAX, description="The goal in the person's own words"
+    goal: Annotated[str, AfterValidator(_seen)] = Field(
+        min_length=GOAL_MIN,
+        max_length=GOAL_MAX_CODE_POINTS,
+        description=f"The goal in the person's own words: {GOAL_MIN} to {GOAL_MAX} characters "
+        "that can be seen",
     )
     user_id: str = Field(
         min_length=1,
@@ -54,14 +97,13 @@ class GoalSubmission(BaseModel):
         pattern=r"^[!-~]+$",
         description="The caller's id of the person",
     )
-    locale: str = Field(
-        default="en",
+    locale: str | None = Field(
+        default=None,
         pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}$",
-        description="BCP 47, e.g. en-GB",
+        description="BCP 47, e.g. en-GB; the language of the goal, if not given",
     )
-    context: GoalContext = GoalContext()
-
-    _no_nul = field_validator("goal")(clean)
+    time_zone: TimeZone | None = Field(default=None, description="UTC, if not given")
+    context: SubmittedContext | None = None
 
 
 class GoalRerun(Rerun):
@@ -80,9 +122,15 @@ class GoalRequest(RunRequest):
 
     kind: RunKind = "goal_generation"
     goal: str
-    locale: str
+    locale: str | None = None
     context: GoalContext
     rerun: GoalRerun | None = None
+
+    @property
+    def words(self) -> str:
+        """All that the person wrote."""
+        said = (self.goal, self.context.experience, self.context.constraints)
+        return "\n".join(text for text in said if text)
 
 
 GoalCategory = Literal[
@@ -108,15 +156,22 @@ class SmartCriteria(Message):
     time_bound: Sentence
 
 
+MOST_REMARKS = 8
+
+
 class ClarifiedGoalDraft(Message):
-    """The preprocess stage's answer."""
+    """The preprocess stage's answer.
+
+    A model is asked for every field (llm/gemini.py); what it leaves out of a refusal is not missed.
+    """
 
     verdict: Literal["goal", "not_a_goal", "harmful"] = Field(
         description="'harmful' when helping would endanger someone; 'not_a_goal' when there is "
         "nothing to work towards"
     )
     refusal_reason: str | None = Field(
-        default=None, description="One kind sentence for the person, unless 'goal'"
+        default=None,
+        description="One kind sentence for the person when the verdict is not 'goal', else null",
     )
     clarified_goal: str = Field(
         default="", description="The goal in one precise sentence; empty unless 'goal'"
@@ -126,8 +181,19 @@ class ClarifiedGoalDraft(Message):
     deadline: date | None = Field(
         default=None, description="The day the goal is due, if the goal implies one"
     )
-    assumptions: list[Line] = Field(default=[], max_length=8)
-    open_questions: list[Line] = Field(default=[], max_length=8)
+    hours_per_week: float | None = Field(
+        default=None, gt=0, le=168, description="Hours a week that the person says there are"
+    )
+    rest_days: list[Weekday] = Field(
+        default=[], max_length=6, description="Days on which the person says there is no time"
+    )
+    assumptions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
+    open_questions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
+    also_asked: list[Line] = Field(
+        default=[],
+        max_length=MOST_REMARKS,
+        description="Other goals in the text, which are not worked on here, each in a few words",
+    )
 
     @model_validator(mode="after")
     def _a_goal_is_clarified(self) -> Self:
@@ -140,6 +206,52 @@ class ClarifiedGoal(ClarifiedGoalDraft):
     """The goal as Rein works with it from here on."""
 
     trace_id: UUID
+
+
+def stated_limits(context: GoalContext) -> Limits:
+    """What the person stated apart from the goal's words."""
+    return Limits(
+        deadline=context.deadline,
+        hours_per_week=context.hours_per_week,
+        rest_days=context.rest_days or (),
+    )
+
+
+def limits_of(goal: ClarifiedGoalDraft, context: GoalContext) -> Limits:
+    """What the person stated: in the context, else in the words of the goal."""
+    stated = stated_limits(context)
+    return Limits(
+        deadline=stated.deadline or goal.deadline,
+        hours_per_week=stated.hours_per_week or goal.hours_per_week,
+        rest_days=stated.rest_days or tuple(goal.rest_days),
+    )
+
+
+def wrong_goal(goal: ClarifiedGoalDraft, context: GoalContext, today: date) -> str | None:
+    """What is wrong with a well-formed answer of the preprocess stage."""
+    if goal.verdict == "goal":
+        problem = impossible(limits_of(goal, context), today)
+        return f"{problem}; where the goal names none, null or empty" if problem else None
+    if not (goal.refusal_reason and visible_length(goal.refusal_reason)):
+        return "refusal_reason: expected one kind sentence for the person, found none"
+    return None
+
+
+def mended_goal(
+    goal: ClarifiedGoalDraft, text: str, locale: str | None, today: date
+) -> ClarifiedGoalDraft | None:
+    """What is made of an answer that is still wrong after its repair; None if it stays wrong.
+
+    A refusal gets a fixed sentence. A day that has gone by is no deadline, and an assumption says
+    so.
+    """
+    if goal.verdict != "goal":
+        return goal.model_copy(update={"refusal_reason": refusal(goal.verdict, text, locale)})
+    if goal.deadline is None or goal.deadline >= today:
+        return None
+    passed = say("deadline_passed", language_of(text, locale), date=goal.deadline)
+    assumptions = [passed, *goal.assumptions][:MOST_REMARKS]
+    return goal.model_copy(update={"deadline": None, "assumptions": assumptions})
 
 
 GOAL_STAGES = ("preprocess", "generate", "evaluate", "plan")
@@ -163,14 +275,14 @@ class TakenOver(Message):
 
 class PreprocessRequest(StageRequest):
     goal: str
-    locale: str
+    locale: str | None = None
     context: GoalContext
     today: date
 
 
 class GenerateRequest(StageRequest):
     goal: ClarifiedGoal
-    locale: str
+    locale: str | None = None
     context: GoalContext
     today: date
     draft: int = 1
@@ -182,13 +294,13 @@ class GenerateRequest(StageRequest):
 
 class EvaluateRequest(StageRequest):
     resolution: Resolution
-    locale: str
+    locale: str | None = None
 
 
 class PlanRequest(StageRequest):
     goal: ClarifiedGoal
     resolution: Resolution
-    locale: str
+    locale: str | None = None
     context: GoalContext
     today: date
 

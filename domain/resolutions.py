@@ -38,3 +38,22 @@ class Resolution(ResolutionDraft):
 
     resolution_id: UUID
     draft: int
+
+
+def wrong_phases(draft: ResolutionDraft, weeks: int) -> str | None:
+    """What is wrong with phases that do not lead from week 1 to the last week, one after another.
+
+    Two of them may share a week only when there are fewer weeks than phases.
+    """
+    before, may_share = 0, weeks < len(draft.phases)
+    for number, phase in enumerate(draft.phases, start=1):
+        shared = may_share and 0 < phase.start_week == before
+        if phase.start_week != before + 1 and not shared:
+            return (
+                f"phases.{number}: expected start_week {before + 1}, found {phase.start_week}; "
+                f"phases lead from week 1 to week {weeks} without gaps or overlaps"
+            )
+        if phase.end_week < phase.start_week:
+            return f"phases.{number}: it ends in week {phase.end_week}, before it starts"
+        before = phase.end_week
+    return None if before == weeks else f"phases: expected the last week {weeks}, found {before}"

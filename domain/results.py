@@ -11,7 +11,8 @@ from domain.evaluations import Evaluation, QualityStatus
 from domain.goals import ClarifiedGoal, GoalContext
 from domain.plans import Plan
 from domain.resolutions import Resolution
-from domain.runs import Manifest, Message, Rerun, RunKind, RunStatus, Stage
+from domain.run_errors import RunErrorCode
+from domain.runs import Manifest, Message, RefusalCode, Rerun, RunKind, RunStatus, Stage, Waiting
 
 
 def _plain(amount: Decimal) -> str:
@@ -28,7 +29,7 @@ Usd = Annotated[
 class RunError(Message):
     """Why a run has no result: a stable code and a sentence."""
 
-    code: str
+    code: RunErrorCode
     message: str
 
 
@@ -51,13 +52,14 @@ class RunSummary(Message):
     user_id: str
     title: str | None
     quality_score: float | None
-    error_code: str | None
+    error_code: RunErrorCode | None
     cost_usd: Usd | None
     cost_unknown_usd: Usd
     duration_ms: int | None
     source_trace_id: UUID | None
     created_at: datetime
     finished_at: datetime | None
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
 
 
 class GoalSummary(RunSummary):
@@ -74,6 +76,7 @@ class RunReport(Message):
     kind: RunKind
     status: RunStatus
     stage: Stage | None = Field(description="The stage it is at, or was at when it ended")
+    waiting: Waiting | None = Field(description="What it waits for just now, if it waits")
     user_id: str
     goal_id: UUID = Field(description="The run whose person's words this one works on")
     title: str | None
@@ -81,10 +84,11 @@ class RunReport(Message):
     started_at: datetime | None
     finished_at: datetime | None
     quality_score: float | None = Field(description="0 to 10: the mean of the four dimensions")
-    missing: dict[Stage, str] = Field(
+    missing: dict[Stage, RunErrorCode] = Field(
         description="Stages that failed for good, with their error codes: rerun from there"
     )
     refusal: str | None = Field(description="Why it was refused, in words for the person")
+    refusal_code: RefusalCode | None = Field(description="Who refused to work on it, if anyone")
     error: RunError | None
     rerun: Rerun | None = Field(description="The run that this one repeats, and from which stage")
     manifest: Manifest
@@ -106,7 +110,8 @@ class GoalReport(RunReport):
     """A goal's run whole: what was asked and what came of it so far."""
 
     goal: str
-    locale: str
+    locale: str | None = Field(description="Null: the language of the goal")
+    time_zone: str | None = Field(description="Null: UTC")
     context: GoalContext
     clarified_goal: ClarifiedGoal | None
     resolution: Resolution | None

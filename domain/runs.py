@@ -2,41 +2,73 @@
 
 import hashlib
 import hmac
-from datetime import date, datetime
-from typing import Literal
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
+from typing_extensions import TypeAliasType
 
 from domain.callers import LOCAL_TENANT
+from domain.run_errors import RunErrorCode
 
 # The prompt that asks for a broken answer again; it belongs to every kind of run.
 REPAIR = "repair"
 
-# Which kinds there are says workflows/kinds.py, and which stages a kind has: no list stands here.
+# Kinds and stages are open words here: workflows/kinds.py says which there are.
 RunKind = str
 Stage = str
 
-RunStatus = Literal[
-    "accepted",
-    "running",
-    "success",
-    "partial",
-    "refused",
-    "failed",
-    "cancelled",
-    "terminated",
-    "timed_out",
-]
+# Aliases that have a name have it in the OpenAPI document too, so generated clients share one type.
+RunStatus = TypeAliasType(
+    "RunStatus",
+    Literal[
+        "accepted",
+        "running",
+        "success",
+        "partial",
+        "refused",
+        "failed",
+        "cancelled",
+        "terminated",
+        "timed_out",
+    ],
+)
 FINAL_STATUSES: frozenset[RunStatus] = frozenset(
     ("success", "partial", "refused", "failed", "cancelled", "terminated", "timed_out")
 )
 
 
+# Who refused to work on a person's words: Rein's own rule, the model's verdict, or the provider.
+RefusalCode = TypeAliasType("RefusalCode", Literal["CRISIS", "HARMFUL", "NOT_A_GOAL", "BLOCKED"])
+
+
+def _known(time_zone: str) -> str:
+    if time_zone not in available_timezones():
+        raise ValueError("expected an IANA time zone, such as Europe/Berlin")
+    return time_zone
+
+
+TimeZone = Annotated[
+    str,
+    AfterValidator(_known),
+    Field(
+        max_length=64,
+        description="IANA name of where the person is: it decides which day is today",
+        examples=["Europe/Berlin"],
+    ),
+]
+
+
 class Message(BaseModel):
     """Base of what crosses a process boundary: additive, unknown fields are ignored on read."""
 
-    model_config = ConfigDict(frozen=True)
+    # What is read back always has all its fields, so a client need not ask whether one is there.
+    # An error about a message names its fields; the values may be what people wrote.
+    model_config = ConfigDict(
+        frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class PromptRef(Message):
@@ -88,7 +120,8 @@ class RunRequest(Message):
     tenant: str = Field(default=LOCAL_TENANT, description="Who owns the run and all it makes")
     user: str = Field(description="The person's pseudonym")
     about: str = Field(default="", description="What the run is about, in one line for operators")
-    today: date = Field(description="The day the run was accepted (UTC)")
+    time_zone: str | None = Field(default=None, description="IANA name; UTC when not known")
+    today: date = Field(description="The day the run was accepted, where the person is")
     manifest: Manifest
     rerun: Rerun | None = None
 
@@ -105,6 +138,7 @@ class RunOutcome(Message):
     title: str | None = None
     quality_score: float | None = None
     refusal_reason: str | None = None
+    refusal_code: RefusalCode | None = None
     missing: dict[Stage, str] = Field(
         default={}, description="Stages that failed for good, with their error codes"
     )
@@ -123,9 +157,29 @@ class Usage(Message):
         return self.input_tokens + self.output_tokens + self.thought_tokens
 
 
-RunEventKind = Literal[
-    "accepted", "stage_started", "stage_retrying", "stage_finished", "stage_failed", "finished"
-]
+RunEventKind = TypeAliasType(
+    "RunEventKind",
+    Literal[
+        "accepted",
+        "start_refused",
+        "stage_started",
+        "stage_retrying",
+        "stage_finished",
+        "stage_failed",
+        "finished",
+    ],
+)
+
+
+class Waiting(Message):
+    """Why a run does not go on just now, and until when."""
+
+    code: RunErrorCode = "UNKNOWN"
+    since: datetime
+    next_try_at: datetime | None = Field(
+        default=None, description="Null for a start that was refused: it is tried every minute"
+    )
+    attempt: int | None = Field(default=None, description="How many attempts of the stage failed")
 
 
 class RunEvent(Message):
@@ -138,6 +192,14 @@ class RunEvent(Message):
     message: str
     data: dict[str, object]
     at: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the run waits for from this event on."""
+        if self.kind not in ("start_refused", "stage_retrying"):
+            return None
+        return Waiting.model_validate(self.data | {"since": self.at})
 
 
 def workflow_id(kind: RunKind, trace_id: UUID) -> str:
@@ -158,6 +220,11 @@ def part_id(trace_id: UUID, part: str, of: object) -> UUID:
 def pseudonym(user_id: str, key: str) -> str:
     """A stable name for a user that says nothing about the person (HMAC-SHA-256, 16 hex digits)."""
     return "u-" + hmac.new(key.encode(), user_id.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def day_of(at: datetime, time_zone: str | None) -> date:
+    """Which day it is where the person is; UTC's, when nobody knows where that is."""
+    return at.astimezone(ZoneInfo(time_zone) if time_zone else UTC).date()
 
 
 def trace_id_of(workflow_id: str) -> UUID | None:

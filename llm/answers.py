@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from domain.run_errors import ModelErrorCode as Code
 from domain.runs import Usage
-from llm.errors import Code
 
 # What the ledger has room for, in characters.
 STORED_CHARS = 262_144

@@ -30,36 +30,12 @@ error's own text holds the server's whole answer, which may hold the key.
 
 import re
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx2
 from google.genai.errors import APIError
 
-Code = Literal[
-    "RATE_LIMITED",
-    "QUOTA_EXHAUSTED",
-    "PROVIDER_UNAVAILABLE",
-    "TIMEOUT",
-    "CONNECTION_LOST",
-    "NO_GEMINI_ANSWER",
-    "REQUEST_REFUSED",
-    "KEY_REFUSED",
-    "MODEL_UNKNOWN",
-    "BLOCKED",
-    "RECITATION",
-    "OUTPUT_TRUNCATED",
-    "OUTPUT_EMPTY",
-    "OUTPUT_INVALID",
-    "OUTPUT_TOO_LARGE",
-    "OUTPUT_UNFINISHED",
-    "SPEND_UNKNOWN_LIMIT",
-    "CANCELLED",
-    "WORKER_STOPPED",
-    "ATTEMPT_LOST",
-    "UNKNOWN",
-    "DATABASE_UNAVAILABLE",
-    "RUN_UNKNOWN",
-]
+from domain.run_errors import ModelErrorCode as Code
 
 RETRYABLE: frozenset[Code] = frozenset(
     (

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from random import choices
-from string import ascii_letters, digits
 from typing import Any
 from uuid import UUID, uuid5
 
 from pydantic import SecretStr
 
 from activities.runs import record_end
+from api.keys import mint
 from db.callers import insert_api_key, insert_tenant
 from db.events import append_event
 from db.goals import (
@@ -24,13 +23,13 @@ from db.ledger import reserve_call
 from db.pool import Connection, Pools, acquire, transaction
 from db.prompts import insert_prompt_version
 from db.runs import insert_run
-from domain.callers import LOCAL_TENANT, SCOPES, Credential
+from domain.callers import LOCAL_TENANT, SCOPES
 from domain.evaluations import DimensionScore, Evaluation
 from domain.goals import ClarifiedGoal, GoalContext, GoalOutcome, GoalRequest, SmartCriteria
 from domain.ledger import Reservation
 from domain.plans import Plan, PlanDraft, dated_plan
 from domain.resolutions import Resolution
-from domain.runs import Manifest, PromptRef, RunEventKind, RunStatus
+from domain.runs import Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
 from settings import PUBLIC_KEY
 from tracing import RunEnd, TraceContext, lost_end, new_trace_id, open_trace
 from workflows.kinds import KINDS
@@ -60,12 +59,7 @@ async def api_key(
     pepper: SecretStr = PUBLIC_KEY,
 ) -> str:
     """A key of a tenant, which is made if there is none of that name."""
-    characters = ascii_letters + digits
-    credential = Credential(
-        environment="local",
-        key_id="".join(choices("abcdefghijklmnopqrstuvwxyz0123456789", k=12)),  # noqa: S311
-        secret=SecretStr("".join(choices(characters, k=43))),  # noqa: S311
-    )
+    credential = mint("local")
     async with acquire(pools.operations) as conn:
         await insert_tenant(conn, tenant)
         await insert_api_key(
@@ -101,7 +95,7 @@ async def store_accepted(
     """The rows of a goal that was accepted and has not started."""
     now, trace_id = at or datetime.now(UTC), request.trace_id
     await insert_run(conn, request, user_id=user_id, goal_id=trace_id, created_at=now)
-    await insert_goal(conn, trace_id, request.goal, request.locale, request.context)
+    await insert_goal(conn, request)
     await append_event(conn, trace_id, "accepted", "accepted", None, "Accepted")
     context = TraceContext(trace_id=trace_id, project=PROJECT)
     await open_trace(conn, context, name="goal_generation_pipeline", started_at=now)
@@ -122,10 +116,12 @@ class Runs:
             await store_accepted(conn, request, user_id=user_id)
         return request.trace_id
 
-    async def event(self, trace_id: UUID, key: str, kind: RunEventKind = "stage_started") -> None:
-        stage = None if kind == "finished" else "preprocess"
+    async def event(
+        self, trace_id: UUID, key: str, kind: RunEventKind = "stage_started", **data: Any
+    ) -> None:
+        stage = None if kind in ("finished", "start_refused") else "preprocess"
         async with transaction(self.pools.application, self.tenant) as conn:
-            await append_event(conn, trace_id, key, kind, stage, key)
+            await append_event(conn, trace_id, key, kind, stage, key, data)
 
     async def call(self, trace_id: UUID, *, reserved_usd: Decimal | None) -> Reservation:
         """A model call under way."""
@@ -162,17 +158,22 @@ class Runs:
         *,
         drafts: tuple[float, ...] = (8.0,),
         verdict: Any = "goal",
+        refusal_code: RefusalCode | None = None,
+        clarified_fields: dict[str, Any] | None = None,
         **fields: Any,
     ) -> UUID:
         """An ended run with one draft for each overall score; the best of them is kept."""
         trace_id = await self.accepted(**fields)
         async with transaction(self.pools.application, self.tenant) as conn:
-            await insert_clarified_goal(conn, clarified(trace_id, verdict))
+            goal = clarified(trace_id, verdict).model_copy(update=clarified_fields)
+            await insert_clarified_goal(conn, goal)
             for number, overall in enumerate(drafts, start=1):
                 made = await insert_resolution(conn, trace_id, resolution(trace_id, number))
                 await insert_evaluation(conn, trace_id, evaluation(trace_id, made, overall))
                 await insert_plan(conn, trace_id, plan(trace_id, made))
-        outcome = _outcome(trace_id, status, drafts)
+        outcome = _outcome(trace_id, status, drafts).model_copy(
+            update={"refusal_code": refusal_code}
+        )
         end = RunEnd(
             trace_id=trace_id,
             project=PROJECT,

@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.goals import EVALUATE, GENERATE, PLAN, PREPROCESS, REVISE, GoalActivities
     from activities.reruns import RerunActivities
+    from domain.crisis import find_crisis, refusal
     from domain.errors import ReinError
     from domain.evaluations import Evaluation, needs_revision
     from domain.goals import (
@@ -25,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.plans import PlanRef
     from domain.resolutions import Resolution
-    from domain.runs import REPAIR, Stage
+    from domain.runs import REPAIR, RefusalCode, Stage
     from workflows.options import db_call, llm_call
     from workflows.runs import RunCard, failure_code, is_cancellation
 
@@ -51,16 +52,29 @@ class GoalGenerationWorkflow:
     @workflow.run
     async def run(self, request: GoalRequest) -> GoalOutcome:
         with self._card as card:
-            earlier = await self._take_over()
-            goal = earlier.goal or await self._clarify()
-            if goal.verdict != "goal":
-                return card.done(_refusal(request, goal))
+            crisis = find_crisis(request.words, request.locale)
+            # Asked only here, so that runs which began before the rule go on as they began.
+            if crisis and workflow.patched("crisis-rule"):
+                return card.done(self._refused("CRISIS", crisis.answer))
+            try:
+                return card.done(await self._coach())
+            except ActivityError as error:
+                if failure_code(error) != "BLOCKED" or not workflow.patched("blocked-is-refused"):
+                    raise
+                words = refusal("blocked", request.goal, request.locale)
+                return card.done(self._refused("BLOCKED", words))
 
-            resolution = earlier.resolution or await self._resolve(goal)
-            candidate = await self._assess(goal, resolution, earlier)
-            if earlier.resolution is None and self._is_weak(candidate):
-                candidate = await self._revise(goal, candidate)
-            return card.done(_outcome(request, candidate))
+    async def _coach(self) -> GoalOutcome:
+        earlier = await self._take_over()
+        goal = earlier.goal or await self._clarify()
+        if goal.verdict != "goal":
+            code: RefusalCode = "HARMFUL" if goal.verdict == "harmful" else "NOT_A_GOAL"
+            return self._refused(code, goal.refusal_reason)
+        resolution = earlier.resolution or await self._resolve(goal)
+        candidate = await self._assess(goal, resolution, earlier)
+        if earlier.resolution is None and self._is_weak(candidate):
+            candidate = await self._revise(goal, candidate)
+        return _outcome(self._request, candidate)
 
     async def _take_over(self) -> TakenOver:
         """A rerun starts from an earlier run's results; a new run starts with none."""
@@ -176,6 +190,14 @@ class GoalGenerationWorkflow:
             return max(first, second, key=_merit)  # the first one on a tie
         return first
 
+    def _refused(self, code: RefusalCode, words: str | None) -> GoalOutcome:
+        return GoalOutcome(
+            trace_id=self._request.trace_id,
+            status="refused",
+            refusal_reason=words,
+            refusal_code=code,
+        )
+
     def _is_weak(self, candidate: Candidate) -> bool:
         return needs_revision(candidate.evaluation, self._request.manifest.quality_threshold)
 
@@ -194,12 +216,6 @@ def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
         if is_cancellation(error):
             raise asyncio.CancelledError from error
         missing[stage] = failure_code(error)
-
-
-def _refusal(request: GoalRequest, goal: ClarifiedGoal) -> GoalOutcome:
-    return GoalOutcome(
-        trace_id=request.trace_id, status="refused", refusal_reason=goal.refusal_reason
-    )
 
 
 def _outcome(request: GoalRequest, kept: Candidate) -> GoalOutcome:

@@ -36,7 +36,7 @@ class Kind:
     finish: Finish = finish_nothing
     """What it adds when a run's end is recorded."""
     repeat: Repeat = repeat_run
-    """What a rerun of it takes over; (connection, the source's request, the first stage)."""
+    """What a rerun takes over; (connection, the source's request, the first stage, today)."""
     redone: Callable[[Stage], frozenset[Stage]] | None = None
     """The stages that a rerun from one does again; that one and all after it, if not given."""
     rated: frozenset[RunStatus] = frozenset(("success", "partial"))

@@ -15,36 +15,43 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
+from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.reconcile import ReconcileWorkflow
+from workflows.reconcile import SHIFT, ReconcileWorkflow
+
+# Releases before this one gave all workers of a namespace one schedule of this name.
+FORMER = "reconcile"
 
 
 def _schedules(task_queue: str) -> dict[str, Schedule]:
+    # Workers of other queues have their own: nobody waits for those that leave.
+    name = f"reconcile-{task_queue}"
     return {
-        "reconcile": Schedule(
+        name: Schedule(
             action=ScheduleActionStartWorkflow(
                 ReconcileWorkflow.run,
-                id="reconcile",
+                id=name,
                 task_queue=task_queue,
-                execution_timeout=timedelta(minutes=10),
+                # A shift that nobody works ends soon after the next one is due.
+                execution_timeout=SHIFT + timedelta(minutes=5),
                 static_summary="Make rows and workflows agree",
             ),
-            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
-            # After an outage one round mends everything: there is nothing to catch up.
-            policy=SchedulePolicy(
-                overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=10)
-            ),
+            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=SHIFT)]),
+            # The next shift begins when the last one ends; after an outage there is nothing to
+            # catch up, because one round looks at everything.
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.BUFFER_ONE, catchup_window=SHIFT),
         )
     }
 
 
 async def upsert_schedules(client: Client, task_queue: str) -> None:
-    """Create each schedule, or bring an older one up to date."""
+    """Create each schedule and begin at once, or bring an older one up to date."""
     for name, schedule in _schedules(task_queue).items():
         try:
-            await client.create_schedule(name, schedule)
+            await client.create_schedule(name, schedule, trigger_immediately=True)
         except ScheduleAlreadyRunningError:
             await client.get_schedule_handle(name).update(_replacing(schedule))
+    await _delete_former(client, task_queue)
 
 
 def _replacing(schedule: Schedule) -> Callable[[ScheduleUpdateInput], ScheduleUpdate]:
@@ -53,3 +60,15 @@ def _replacing(schedule: Schedule) -> Callable[[ScheduleUpdateInput], ScheduleUp
         return ScheduleUpdate(schedule=schedule)
 
     return update
+
+
+async def _delete_former(client: Client, task_queue: str) -> None:
+    """Delete the former schedule, unless it is that of another queue's workers."""
+    former = client.get_schedule_handle(FORMER)
+    try:
+        action = (await former.describe()).schedule.action
+        if isinstance(action, ScheduleActionStartWorkflow) and action.task_queue == task_queue:
+            await former.delete()
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise

@@ -9,9 +9,7 @@ from devstack.standin import arguments, serve
 
 def main() -> None:
     parser = arguments("python -m devstack.gemini", __doc__)
-    parser.add_argument(
-        "--ledger", type=Path, required=True, help="append-only, one JSON line a call"
-    )
+    parser.add_argument("--ledger", type=Path, required=True, help="gets a JSON line for a call")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency", choices=sorted(LATENCIES), default="none")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Gemini's routes: one call for content goes through gate, fault, latency and ledger to its answer."""
+"""Gemini's routes: a call for content goes through gate, fault, latency and ledger."""
 
 import asyncio
 import json
@@ -19,8 +19,6 @@ from devstack.gemini.protocol import JSON_TYPE, Ask, BadRequest, Json, Usage
 from devstack.gemini.schema import stage_of
 from devstack.gemini.state import State
 from devstack.standin import CutConnection, application, read_body, while_connected
-
-GONE = 499
 
 
 def stand_in(state: State) -> Starlette:
@@ -65,7 +63,7 @@ async def _ask(state: State, request: Request) -> Response:
     if verb not in ("generateContent", "streamGenerateContent"):
         raise BadRequest(404, f"models/{name} does not support {verb}.")
     ask = protocol.parse_ask(protocol.find_model(name), body)
-    return await _Call(state, request, ask, key, streams=verb != "generateContent").run()
+    return await _Call(state, request, ask, key, verb != "generateContent").run()
 
 
 @lru_cache(maxsize=512)
@@ -77,9 +75,7 @@ def _written(ask: Ask) -> Any:
 class _Call:
     """One request for content. What `streams` is sent in pieces, as server-sent events."""
 
-    def __init__(
-        self, state: State, request: Request, ask: Ask, key: str, *, streams: bool
-    ) -> None:
+    def __init__(self, state: State, request: Request, ask: Ask, key: str, streams: bool) -> None:
         self.state = state
         self.request = request
         self.ask = ask
@@ -98,7 +94,7 @@ class _Call:
             self.rule = self.state.faults.take(lambda rule: rule.takes(self.stage, seed))
             return await self._answer()
         except ClientDisconnect:
-            self._enter(GONE)
+            self._enter(499)  # as nginx counts a client that left
             raise
         finally:
             self.state.count(self.state.finished, self.stage)
@@ -135,7 +131,7 @@ class _Call:
     def _response(self) -> tuple[Json, Usage]:
         answer, rule, ask = _written(self.ask), self.rule, self.ask
         if rule and rule.fault in faults.TEXT_FAULTS:
-            text = faults.spoiled_text(rule, answer)
+            text = faults.spoiled_text(rule, ask, answer)
         else:
             text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
         thoughts = protocol.thought_tokens(ask)
@@ -181,10 +177,8 @@ def _pieces(response: Json) -> list[Json]:
     parts = candidate.get("content", {}).get("parts") or []
     text = parts[0]["text"] if parts else ""
     size = max(80, len(text) // 6)
-    contents = [
-        {"parts": [{"text": text[at : at + size]}], "role": "model"}
-        for at in range(0, len(text), size)
-    ]
+    cuts = [text[at : at + size] for at in range(0, len(text), size)]
+    contents = [{"parts": [{"text": cut}], "role": "model"} for cut in cuts]
     if len(contents) < 2:
         return [response]
     common = {"modelVersion": response["modelVersion"], "responseId": response["responseId"]}

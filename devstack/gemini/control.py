@@ -10,8 +10,6 @@ from devstack.gemini.faults import STAGES
 from devstack.gemini.state import ANY, LATENCIES, State
 from devstack.standin import control, read_body
 
-MAX_WAIT = 300.0
-
 
 def routes(state: State) -> list[Route]:
     """Everything under /control."""
@@ -79,7 +77,7 @@ class _Controls:
             return counter[stage] if stage else sum(counter.values())
 
         wanted = int(request.query_params.get("wait_for", 0))
-        seconds = min(MAX_WAIT, float(request.query_params.get("timeout", 30)))
+        seconds = min(300.0, float(request.query_params.get("timeout", 30)))
         reached = await self.state.changes.until(lambda: count() >= wanted, seconds)
         return {"count": count(), "reached": reached, **self.state.counts()}
 
@@ -87,7 +85,6 @@ class _Controls:
         return {"released": self.state.faults.release()}
 
     async def ledger(self, request: Request) -> object:
-        """The lines after number `since`."""
         since = int(request.query_params.get("since", 0))
         return {"lines": list(self.state.ledger.lines(since))}
 

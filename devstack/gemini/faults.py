@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, StrictInt
 
 from devstack.gemini import protocol
+from devstack.gemini.orders import obeyed, orders
 from devstack.gemini.protocol import JSON_TYPE, Ask, Json, Usage, answer_body, error_body
 from devstack.standin import Fault
 
@@ -16,6 +17,7 @@ StatusFault = Literal[
 TransportFault = Literal["hang", "drip", "drop", "reset", "computed_then_dropped", "html_200"]
 TextFault = Literal[
     "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text", "says",
+    "obey",
 ]  # fmt: skip
 CandidateFault = Literal[
     "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason", "empty_text",
@@ -69,8 +71,8 @@ def error_answer(rule: Rule, ask: Ask) -> tuple[int, bytes, str]:
         message = f"models/{ask.model.name} is not found for API version v1."
         return 404, error_body(404, message), JSON_TYPE
     if rule.fault == "bad_request":
-        message = "Request contains an invalid argument."
-        return 400, error_body(400, args.get("message", message)), JSON_TYPE
+        message = args.get("message", "Request contains an invalid argument.")
+        return 400, error_body(400, message), JSON_TYPE
     code = int(args.get("code", 500))
     if args.get("html", code == 502):
         return code, _html(f"Error {code} (Server Error)!!1"), HTML_TYPE
@@ -80,7 +82,6 @@ def error_answer(rule: Rule, ask: Ask) -> tuple[int, bytes, str]:
 _MESSAGES = {
     500: "An internal error has occurred. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting",
-    502: "Bad gateway.",
     503: "The model is overloaded. Please try again later.",
     504: "Deadline expired before operation could complete.",
 }
@@ -139,8 +140,8 @@ def _html(title: str) -> bytes:
 HTML_200 = _html("Sign in to the network")
 
 
-def spoiled_text(rule: Rule, answer: Any) -> str:
-    """The answer's text, broken the way that the fault says. `answer` is parsed JSON or plain text."""
+def spoiled_text(rule: Rule, ask: Ask, answer: Any) -> str:
+    """The answer's text, broken the way that the fault says. `answer` is JSON or plain text."""
     fault, args = rule.fault, rule.args
     if fault == "says":
         return str(args["text"])
@@ -154,6 +155,8 @@ def spoiled_text(rule: Rule, answer: Any) -> str:
         answer = _stretched(answer, int(args.get("bytes", 5_000_000)))
     elif fault == "hostile_text":
         answer = _hostile(answer)
+    elif fault == "obey" and orders(ask.user):
+        answer = obeyed(answer, ask.user)
     text = answer if isinstance(answer, str) else json.dumps(answer)
     if fault == "fenced":
         return f"```json\n{text}\n```"

@@ -10,7 +10,7 @@ from devstack.gemini.protocol import Ask, Json, Usage
 
 
 class Ledger:
-    """Lines go to the file before the answer leaves, so the file is what the provider would bill."""
+    """Lines are written before the answer leaves: the file is what the provider would bill."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,9 +25,7 @@ class Ledger:
         return self._last
 
     def write(self, n: int, ask: Ask, usage: Usage | None, **more: object) -> None:
-        """`usage` is None for a call without an answer. What was answered would be billed, whether
-        or not it arrives.
-        """
+        """`usage` is None for a call without an answer; others are billed, arrived or not."""
         used = usage or Usage(0)
         line: Json = {
             "n": n,

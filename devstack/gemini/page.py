@@ -10,8 +10,8 @@ COLUMNS = (
 )  # fmt: skip
 
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2430;
-background:#fbfaf7}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+body{color:#1c2430;background:#fbfaf7}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
 .note{border-left:4px solid #b45309;background:#fff4e0;padding:.6rem 1rem}
 table{border-collapse:collapse;width:100%;font-size:.85rem}

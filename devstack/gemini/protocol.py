@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 
 Json = dict[str, Any]
 
-SUFFIX = "-local-stand-in"
 JSON_TYPE = "application/json; charset=UTF-8"
 
 
@@ -63,7 +62,6 @@ class Ask:
     """One request for content, in Python's words."""
 
     model: Model
-    system: str
     user: str
     schema: Json | None = field(compare=False)  # told by the hash of the whole body
     wants_json: bool
@@ -96,15 +94,14 @@ def error_info(reason: str) -> Json:
 
 
 def find_model(name: str) -> Model:
-    model = MODELS.get(name)
-    if model is None:
+    if name not in MODELS:
         raise BadRequest(
             404,
             f"models/{name} is not found for API version v1, or is not supported for "
             "generateContent. Call ListModels to see the list of available models and their "
             "supported methods.",
         )
-    return model
+    return MODELS[name]
 
 
 def either(data: Json, camel: str, snake: str) -> Any:
@@ -114,33 +111,21 @@ def either(data: Json, camel: str, snake: str) -> Any:
 
 
 def _texts(content: object) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    if not isinstance(content, dict):
-        return []
-    parts = content.get("parts") or []
-    found = parts if isinstance(parts, list) else [parts]
+    parts = content.get("parts") if isinstance(content, dict) else None
+    found = parts if isinstance(parts, list) else []
     return [str(part["text"]) for part in found if isinstance(part, dict) and "text" in part]
 
 
 def parse_contents(data: Json) -> tuple[str, str]:
     """(system text, user text). Raises BadRequest (400) when there are no contents."""
     contents = data.get("contents")
-    if isinstance(contents, dict):
-        contents = [contents]
     if not isinstance(contents, list) or not contents:
         raise BadRequest(400, "* GenerateContentRequest.contents: contents is not specified")
-    user = [
-        text
-        for content in contents
-        if not isinstance(content, dict) or content.get("role") != "model"
-        for text in _texts(content)
-    ]
+    asked = [c for c in contents if not isinstance(c, dict) or c.get("role") != "model"]
+    user = [text for content in asked for text in _texts(content)]
     if not user:
-        raise BadRequest(
-            400,
-            "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty.",
-        )
+        said = "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty."
+        raise BadRequest(400, said)
     system = _texts(either(data, "systemInstruction", "system_instruction"))
     return "\n".join(system), "\n".join(user)
 
@@ -172,7 +157,6 @@ def parse_ask(model: Model, body: bytes) -> Ask:
     mime = either(config, "responseMimeType", "response_mime_type")
     return Ask(
         model=model,
-        system=system,
         user=user,
         schema=schema if isinstance(schema, dict) else None,
         wants_json=mime == "application/json",
@@ -203,7 +187,7 @@ def _refuse_wrong_thinking(model: Model, budget: object, level: object) -> None:
 
 
 def thought_tokens(ask: Ask) -> int:
-    """How much it 'thinks': bounded by the budget, and counted against the output limit as Gemini does."""
+    """How much it 'thinks', within the budget; it counts against the output limit."""
     wish = 64 + ask.prompt_tokens // 4
     if ask.model.levels:  # a budget of 0 does not keep these from thinking
         return int(wish * LEVELS[ask.level or ask.model.levels[0]])
@@ -236,7 +220,7 @@ def answer_body(ask: Ask, candidate: Json | None, usage: Usage, **more: object) 
     body: Json = {} if candidate is None else {"candidates": [{**candidate, "index": 0}]}
     body.update(more)
     body["usageMetadata"] = usage.wire()
-    body["modelVersion"] = ask.model.name + SUFFIX
+    body["modelVersion"] = ask.model.name + "-local-stand-in"
     body["responseId"] = ask.sha256[:22]
     return body
 

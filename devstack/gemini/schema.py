@@ -36,10 +36,7 @@ class Node:
         """The allowed number that is nearest to the value; a whole one where it has to be."""
         value = value if self.low is None else max(value, self.low)
         value = value if self.high is None else min(value, self.high)
-        if self.kind == "integer":
-            low = value if self.low is None else self.low
-            return max(int(value), int(-(-low // 1)))
-        return value
+        return int(value) if self.kind == "integer" else value
 
 
 class _Compiler:
@@ -66,18 +63,15 @@ class _Compiler:
     def fill(self, node: Node, schema: Json) -> None:
         for part in schema.get("allOf") or []:
             self.fill(node, self._target(part))
-        kinds = schema.get("type")
-        listed = [str(k).lower() for k in (kinds if isinstance(kinds, list) else [kinds]) if k]
+        kinds = schema.get("type") or []
+        listed = [str(k).lower() for k in (kinds if isinstance(kinds, list) else [kinds])]
         node.nullable |= bool(schema.get("nullable")) or "null" in listed
-        node.kind = next(
-            (kind for kind in listed if kind != "null"), "null" if listed else node.kind
-        )
-        node.choices = (
-            [schema["const"]] if "const" in schema else list(schema.get("enum") or node.choices)
-        )
+        named = [kind for kind in listed if kind != "null"] or listed or [node.kind]
+        node.kind = named[0]
+        node.choices += [schema["const"]] if "const" in schema else schema.get("enum") or []
         for option in either(schema, "anyOf", "any_of") or schema.get("oneOf") or []:
             if str(option.get("type", "")).lower() == "null":
-                node.nullable = True
+                node.nullable, node.kind = True, "null"
             else:
                 node.options.append(self.compile(option))
         self._children(node, schema)

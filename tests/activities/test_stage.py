@@ -2,14 +2,18 @@
 
 import json
 
+import asyncpg
 import pytest
+from temporalio.api.failure.v1 import Failure
+from temporalio.converter import DefaultFailureConverter, DefaultPayloadConverter
 from temporalio.exceptions import ApplicationError
 
-from activities.goals import NOT_A_GOAL, REFUSED
 from db.pool import acquire
 from devstack.controls import GeminiControl
+from domain.crisis import Refused, refusal
 from domain.runs import PromptRef
-from tests.activities.bench import Bench
+from tests.activities.bench import GOAL, Bench
+from tests.conftest import PostgresServer
 
 pytestmark = pytest.mark.stack
 
@@ -80,24 +84,35 @@ async def test_a_prompt_that_is_not_registered_is_named(bench: Bench) -> None:
     assert caught.value.non_retryable
 
 
-async def test_what_the_providers_safety_rules_block_is_refused(
-    bench: Bench, gemini_standin: GeminiControl
+async def test_a_refused_row_is_told_without_its_words(
+    bench: Bench,
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await gemini_standin.faults({"fault": "prompt_blocked", "calls": "all"})
-    goal = await bench.run()
-    assert (goal.verdict, goal.refusal_reason) == ("harmful", REFUSED)
-    event = (await bench.rows("SELECT kind, data FROM run_events ORDER BY seq DESC LIMIT 1"))[0]
-    assert (event["kind"], event["data"]["code"]) == ("stage_finished", "BLOCKED")
-    assert not any("error_info" in span for span in await bench.spans("json_parsing"))
+    """PostgreSQL sends the whole row in an error's DETAIL; Temporal would show it to operators."""
+    owner = await asyncpg.connect(postgres_server.superuser(postgres_url))
+    await owner.execute("ALTER TABLE clarified_goals ADD CHECK (category = 'none') NOT VALID")
+    await owner.close()
+    with pytest.raises(ApplicationError) as raised:
+        await bench.run()
+    failure = Failure()
+    converter = DefaultFailureConverter()
+    converter.to_failure(raised.value, DefaultPayloadConverter(), failure)
+    assert "CheckViolationError" in str(failure)
+    assert "clarified_goals" in caplog.text  # the log says more, but no words either
+    for told in (str(failure), caplog.text):
+        assert "Run" not in told
+        assert "Failing row" not in told
 
 
-@pytest.mark.parametrize(("verdict", "words"), [("harmful", REFUSED), ("not_a_goal", NOT_A_GOAL)])
+@pytest.mark.parametrize("verdict", ["harmful", "not_a_goal"])
 async def test_a_refusal_without_words_gets_some(
-    bench: Bench, gemini_standin: GeminiControl, verdict: str, words: str
+    bench: Bench, gemini_standin: GeminiControl, verdict: Refused
 ) -> None:
     says = {"fault": "says", "calls": "all", "args": {"text": f'{{"verdict": "{verdict}"}}'}}
     await gemini_standin.faults(says)
-    assert (await bench.run()).refusal_reason == words
+    assert (await bench.run()).refusal_reason == refusal(verdict, GOAL, "en")
     assert [call["repair"] for call in await bench.calls()] == [False, True]
 
 

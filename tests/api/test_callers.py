@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 import api.callers
 from api import problems
+from api.app import create_app
 from api.callers import (
     TRUSTED_S,
     Authenticator,
@@ -34,10 +35,16 @@ from db.callers import insert_api_key, revoke_api_key, roll_api_key, select_api_
 from db.pool import Connection, Pool, acquire
 from domain.callers import SCOPES, ApiKey, Credential
 from domain.errors import Unauthorized, Unavailable
+from settings import Settings
 
 PEPPER = SecretStr("a pepper of the tests")
 # Routes that anybody may ask, because they tell nothing of anybody.
-PUBLIC = frozenset(("/", "/livez", "/openapi.json", "/docs", "/docs.js", "/docs.css"))
+PUBLIC = frozenset(
+    (
+        *("/", "/livez", "/openapi.json", "/docs", "/docs.js", "/docs.css"),
+        *("/docs/caller.py", "/docs/caller.ts"),
+    )
+)
 
 
 def routes_without_scope(app: FastAPI) -> list[str]:
@@ -403,6 +410,10 @@ def test_the_document_shows_the_scheme_and_the_scopes() -> None:
     assert operations["post"]["security"] == [{"ApiKey": ["feedback:write", "goals:write"]}]
     scheme = document["components"]["securitySchemes"]["ApiKey"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+
+
+def test_every_route_of_the_api_asks_for_a_scope_or_is_public() -> None:
+    assert routes_without_scope(create_app(Settings(_env_file=None))) == []
 
 
 def test_a_route_without_a_scope_is_named() -> None:

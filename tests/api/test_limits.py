@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from api.limits import admit, check_model
 from db import pool as database
 from db.callers import insert_tenant, update_limits
-from db.pool import Pool, acquire, transaction
+from db.pool import Pool, Pools, acquire, transaction
 from domain.callers import Caller, Limits, Pace
 from domain.errors import ModelNotAllowed, ReinError, TooManyRequests
+from tests.factories import api_key
 
 CROWD = 32
 
@@ -163,6 +165,33 @@ async def test_a_refusal_says_when_to_come_again(operations: Pool, processes: li
     assert str(by_minute.retry_after) in by_minute.cure
     assert by_flight.headers["RateLimit-Remaining"] == "0"
     assert (by_flight.status, by_flight.code) == (429, "TOO_MANY_REQUESTS")
+
+
+async def test_the_api_tells_what_is_left_and_counts_no_repeated_request(
+    http: httpx.AsyncClient, pools: Pools
+) -> None:
+    await limited(pools.operations, "over-http", runs_per_minute=2)
+    key = await api_key(pools, "over-http")
+
+    async def send(idempotency_key: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": idempotency_key}
+        body = {"goal": "Run a 5K", "user_id": "u"}
+        return await http.post("/api/goals", json=body, headers=headers)
+
+    first, again, second, third = [await send(name) for name in ("one", "one", "two", "three")]
+
+    assert [first.status_code, second.status_code, third.status_code] == [202, 202, 429]
+    assert [first.headers["RateLimit-Remaining"], second.headers["RateLimit-Remaining"]] == [
+        "1",
+        "0",
+    ]
+    assert again.json()["trace_id"] == first.json()["trace_id"]
+    assert "RateLimit-Limit" not in again.headers
+    assert 1 <= int(third.headers["Retry-After"]) <= int(third.headers["RateLimit-Reset"])
+    assert third.json()["code"] == "TOO_MANY_REQUESTS"
+
+    listed = await http.get("/api/goals", headers={"Authorization": f"Bearer {key}"})
+    assert len(listed.json()["items"]) == 2
 
 
 def test_a_model_outside_the_list_is_forbidden_and_the_list_is_told() -> None:

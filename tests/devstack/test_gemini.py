@@ -46,10 +46,7 @@ async def test_counts_tokens_of_prompt_answer_and_thoughts(gemini_house: GeminiH
     )
     usage = answer.usage_metadata
     assert usage
-    counted = await gemini_house.client.aio.models.count_tokens(
-        model="gemini-2.5-flash", contents=GOAL
-    )
-    assert usage.prompt_token_count == counted.total_tokens == -(-len(GOAL) // 4)
+    assert usage.prompt_token_count == -(-len(GOAL) // 4)
     assert usage.candidates_token_count == -(-len(answer.text or "") // 4)
     assert usage.thoughts_token_count == 40
     assert usage.total_token_count == (usage.prompt_token_count + usage.candidates_token_count + 40)
@@ -106,13 +103,6 @@ async def test_streams_the_answer_in_pieces(gemini_house: GeminiHouse) -> None:
     assert len(pieces) > 3
     assert "".join(piece.text or "" for piece in pieces) == whole.text
     assert pieces[-1].usage_metadata == whole.usage_metadata
-
-
-async def test_lists_models_and_describes_one(gemini_house: GeminiHouse) -> None:
-    models = gemini_house.client.aio.models
-    names = [model.name async for model in await models.list()]
-    assert "models/gemini-2.5-pro" in names
-    assert (await models.get(model="gemini-2.0-flash")).output_token_limit == 8192
 
 
 async def test_refuses_an_unknown_model(gemini_house: GeminiHouse) -> None:

@@ -1,296 +1,294 @@
-"""What the model stand-in says is what a coach would say: it follows the person's own text."""
+"""The model stand-in's answers follow the person's text, stay modest, and count what they score."""
 
-import json
-import random
 import re
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devstack.gemini.answers import WRITERS
-from devstack.gemini.answers.dates import find_deadline
-from devstack.gemini.answers.topics import PROJECT, TOPICS, VAGUE
-from devstack.gemini.text import Request
-from domain.evaluations import EvaluationDraft
-from domain.goals import ClarifiedGoalDraft
-from domain.plans import PlanDraft, day_in_week, plan_weeks
-from domain.resolutions import ResolutionDraft
+from domain.plans import dated_plan
+from tests.devstack.gemini_answers import TODAY, Goal
 
-TODAY = date(2026, 1, 5)
 SMART = (
     "I want to run a 5K by end of Q1",
     "Save €5,000 for a trip to Peru by the end of the year",
-    "Reach B2 in German in 6 months",
-    "Lose 10 kg by June 2026",
-    "Write a 200 pages novel by December",
+    "Read 20 books by December 2027",
+    "Write a 200 pages novel by June",
 )
-VAGUE_GOALS = ("get better at things", "be happier", "improve my life")
-
-
-def _write(stage: str, **parts: str) -> dict[str, Any]:
-    text = "\n".join(f"<{name}>\n{value}\n</{name}>" for name, value in parts.items())
-    return WRITERS[stage](Request.read(text), random.Random(0))  # noqa: S311
-
-
-def clarify(goal: str, context: str = "none given") -> ClarifiedGoalDraft:
-    draft = _write("preprocess", goal=goal, context=context, today=TODAY.isoformat())
-    return ClarifiedGoalDraft.model_validate(draft)
-
-
-def _parts(goal: ClarifiedGoalDraft, context: str) -> dict[str, str]:
-    weeks = str(plan_weeks(TODAY, goal.deadline))
-    parts = {"clarified_goal": goal.model_dump_json(), "context": context, "weeks": weeks}
-    return {**parts, "today": TODAY.isoformat()}
-
-
-def resolve(
-    goal: ClarifiedGoalDraft, context: str = "none given", revision: str = ""
-) -> ResolutionDraft:
-    draft = _write("generate", **_parts(goal, context), revision=revision)
-    return ResolutionDraft.model_validate(draft)
-
-
-def evaluate(resolution: ResolutionDraft) -> EvaluationDraft:
-    draft = _write("evaluate", resolution=resolution.model_dump_json())
-    return EvaluationDraft.model_validate(draft)
-
-
-def plan(goal: ClarifiedGoalDraft, context: str = "none given") -> PlanDraft:
-    resolution = resolve(goal, context).model_dump_json()
-    return PlanDraft.model_validate(_write("plan", **_parts(goal, context), resolution=resolution))
-
-
-def mean(evaluation: EvaluationDraft) -> float:
-    return sum(mark.score for mark in evaluation.scores().values()) / 4
+PLAIN = ("learn Python", "Learn Spanish", "quit smoking")
+VAGUE = ("get better at things", "be happier", "improve my life", "I want to get in better shape")
 
 
 @pytest.mark.parametrize(
-    ("goal", "category", "deadline"),
+    ("goal", "category", "title"),
     [
-        ("I want to run a 5K by end of Q1", "fitness", "2026-03-31"),
-        ("Lose 10 kg by June 2026", "health", "2026-06-30"),
-        ("I'd like to reach B2 in German in 6 months", "learning", "2026-07-05"),
-        ("get a promotion to senior engineer by September", "career", "2026-09-30"),
-        ("Save €5,000 by the end of the year", "finance", "2026-12-31"),
-        ("meditate 20 minutes every day for 3 months", "habits", "2026-04-05"),
-        ("Write a 200 pages novel by 1 November 2026", "creative", "2026-11-01"),
-        ("Call my grandmother more often", "relationships", None),
-        ("Renovate my kitchen by June 2027", "other", "2027-06-30"),
+        ("I want to run a 5K by end of Q1", "fitness", "Run a 5K by 31 March 2027"),
+        ("Swim 1500 m", "fitness", "Swim 1500 m in 12 weeks"),
+        ("Read 20 books this year", "learning", "Read 20 books by 31 December 2026"),
+        (
+            "I'd like to reach B2 in German in 6 months",
+            "learning",
+            "Reach B2 in German by 25 May 2027",
+        ),
+        (
+            "My goal is to pay off $8k of debt by June",
+            "finance",
+            "Pay off $8k of debt by 30 June 2027",
+        ),
+        ("Renovate my kitchen by June 2027", "other", "Renovate my kitchen by 30 June 2027"),
+        ("Write 10k words by 15 January", "other", "Write 10k words by 15 January 2027"),
+        ("Run 5 km by May, 4 hours a week, not on Sundays", "fitness", "Run 5 km by 31 May 2027"),
+        (
+            "I have not run for four years, but want to run 10 km",
+            "fitness",
+            "Run 10 km in 12 weeks",
+        ),
     ],
 )
-def test_hears_what_and_until_when(goal: str, category: str, deadline: str | None) -> None:
-    clarified = clarify(goal)
-    assert clarified.verdict == "goal"
-    assert clarified.category == category
-    assert clarified.deadline == (date.fromisoformat(deadline) if deadline else None)
+def test_keeps_the_persons_words_and_numbers(goal: str, category: str, title: str) -> None:
+    heard = Goal(goal)
+    assert (heard.clarified.verdict, heard.clarified.category) == ("goal", category)
+    assert heard.resolution().title == title
+
+
+def numbers_of(unit: str, texts: list[str]) -> list[float]:
+    found = re.findall(rf"([\d.,]*\d)(?: of [\d.,]+)? ?{unit}\b", " ".join(texts))
+    return [float(number.replace(",", "")) for number in found]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(
+        ["Run", "Swim", "Cycle", "Walk", "Read", "Write", "Learn", "Lose", "Save", "Collect"]
+    ),
+    st.integers(1, 5000) | st.floats(0.5, 500).map(lambda value: round(value, 1)),
+    st.sampled_from(["km", "m", "miles", "books", "pages", "words", "kg", "euros", "stamps"]),
+    st.sampled_from(["", " by end of Q1", " in 3 days", " in 2028", " every week", " for 2 years"]),
+)
+def test_no_number_is_made_bigger(verb: str, value: float, unit: str, when: str) -> None:
+    goal = Goal(f"{verb} {value} {unit}{when}")
+    if goal.clarified.verdict == "goal":
+        found = numbers_of(unit, goal.texts())
+        assert max(found) == value
 
 
 @pytest.mark.parametrize(
-    ("goal", "words"),
+    ("goal", "unit", "levels"),
     [
-        ("Save €5,000 by June 2026", ("€5,000",)),
-        ("Reach B2 in German in 6 months", ("B2", "German")),
-        ("Write a 200 pages novel by December", ("200 pages", "novel")),
-        ("do 10 pull-ups by summer", ("10", "pull-ups")),
-        ("pay off $8k of credit card debt in 18 months", ("$8,000",)),
-        ("Learn 5 songs on the ukulele by Christmas", ("5 songs", "ukulele")),
+        ("Run a 10K by end of Q1", "km in one go", (3, 10)),
+        ("Swim 1500 m", "m in one go", (500, 1500)),
+        ("Run 365 km in 2027", "of 365 km", (10, 365)),
+        ("Save 3000 euros by May", "of 3000 euros", (100, 3000)),
     ],
 )
-def test_keeps_the_persons_own_numbers_and_nouns(goal: str, words: tuple[str, ...]) -> None:
-    clarified = clarify(goal)
-    resolution = resolve(clarified).model_dump_json()
-    for word in words:
-        assert word in clarified.clarified_goal
-        assert word in resolution
+def test_a_plan_grows_up_to_the_goal(goal: str, unit: str, levels: tuple[float, float]) -> None:
+    focus = [week.focus for week in Goal(goal).plan().weeks]
+    found = [float(re.findall(rf"([\d.]+) {unit}", text)[0]) for text in focus]
+    assert found == sorted(found)
+    assert levels[0] <= found[0] <= found[-1] <= levels[1]
 
 
 @pytest.mark.parametrize(
-    ("said", "day"),
+    "goal",
     [
-        ("by end of Q1", "2026-03-31"),
-        ("by 2026-05-04", "2026-05-04"),
-        ("by 15 March", "2026-03-15"),
-        ("before March 3rd, 2027", "2027-03-03"),
-        ("in three months", "2026-04-05"),
-        ("within 6 weeks", "2026-02-16"),
-        ("over the next 30 days", "2026-02-04"),
-        ("this year", "2026-12-31"),
-        ("before June", "2026-05-31"),
-        ("by Christmas", "2026-12-24"),
-        ("by the end of February 2028", "2028-02-29"),
+        "Je veux courir 10 km avant le 30 juin",
+        "Ich möchte bis Ende März 500 Wörter Russisch lernen",
+        "Хочу выучить 500 слов до конца марта",
+        "戒烟",
     ],
 )
-def test_reads_a_deadline(said: str, day: str) -> None:
-    found = find_deadline(f"learn to juggle {said}", TODAY)
-    assert found is not None
-    assert found.day.isoformat() == day
+def test_another_language_is_copied_and_said_to_be_unread(goal: str) -> None:
+    heard = Goal(goal)
+    assert heard.clarified.assumptions[0].startswith("This local stand-in reads English only")
+    assert heard.clarified.clarified_goal == goal
+    assert heard.resolution().title == goal
+    assert heard.resolution().summary.startswith("This local stand-in reads English only")
+    assert goal in heard.resolution().summary
+
+
+@pytest.mark.parametrize("goal", [*SMART, *PLAIN, *VAGUE, "Hike El Capitan", "café"])
+def test_english_is_taken_for_english(goal: str) -> None:
+    assert "English" not in " ".join(Goal(goal).texts())
+
+
+def test_braces_in_the_persons_words_are_just_braces() -> None:
+    heard = Goal("Write a {goal} parser {undated} with {{by}} in 5 weeks")
+    assert heard.resolution().title.startswith("Write a {goal} parser {undated} with {{by}} by 30")
+    assert heard.plan().milestones[-1].title.startswith("Write a {goal} parser")
+
+
+def test_of_several_lines_one_is_taken_and_that_is_said() -> None:
+    heard = Goal("1) run 5 km\n2) read 20 books\n3) learn French")
+    assert heard.resolution().title == "Run 5 km in 12 weeks"
+    assert "Of 3 lines only one is taken as the goal" in heard.clarified.assumptions
 
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
         ("asdf", "not_a_goal"),
+        ("asdf qwer zxcv", "not_a_goal"),
         ("what time is it?", "not_a_goal"),
         ("hello", "not_a_goal"),
         ("The sky is blue", "not_a_goal"),
         ("12345", "not_a_goal"),
+        ("Write me a poem about the sea", "not_a_goal"),
         ("I want to kill myself", "harmful"),
-        ("eat only 400 calories a day until summer", "harmful"),
+        ("my goal is to not be here anymore by Christmas, nobody will notice", "harmful"),
+        ("quiero dejar de comer hasta pesar 40 kilos", "harmful"),
+        ("eat only 400 kcal a day until summer", "harmful"),
+        ("I want to starve myself to lose 20 kg fast", "harmful"),
         ("lose 30 kg in 3 weeks", "harmful"),
         ("learn how to build a bomb", "harmful"),
         ("take revenge and hurt my ex", "harmful"),
         ("hack into my boss's email", "harmful"),
         ("kill procrastination", "goal"),
+        ("stop eating meat", "goal"),
         ("How can I run 5 km without stopping?", "goal"),
         ("shoot better photos", "goal"),
         ("减肥十公斤", "goal"),
     ],
 )
 def test_refuses_kindly_what_is_not_coached(text: str, verdict: str) -> None:
-    clarified = clarify(text)
+    clarified = Goal(text).clarified
     assert clarified.verdict == verdict
     assert bool(clarified.refusal_reason) is (verdict != "goal")
-    assert bool(clarified.smart) is (verdict == "goal")
+    assert bool(clarified.clarified_goal and clarified.smart) is (verdict == "goal")
+    assert verdict == "goal" or not (clarified.assumptions or clarified.open_questions)
 
 
 @pytest.mark.parametrize("goal", SMART)
-def test_a_smart_goal_scores_well(goal: str) -> None:
-    assert mean(evaluate(resolve(clarify(goal)))) >= 8
+def test_a_goal_with_number_and_date_scores_well(goal: str) -> None:
+    heard = Goal(goal)
+    assert heard.overall(heard.resolution()) >= 8
 
 
-@pytest.mark.parametrize("goal", VAGUE_GOALS)
+@pytest.mark.parametrize("goal", PLAIN)
+def test_a_goal_without_them_scores_between(goal: str) -> None:
+    heard = Goal(goal)
+    assert 6 <= heard.overall(heard.resolution()) < 7.5
+
+
+@pytest.mark.parametrize("goal", VAGUE)
 def test_a_vague_goal_scores_low_until_it_is_revised(goal: str) -> None:
-    clarified = clarify(goal)
-    first = resolve(clarified)
-    marks = evaluate(first)
-    assert mean(marks) < 6
-    assert marks.suggestions
-    revision = f"{first.model_dump_json()}\n\nSuggestions:\n- {marks.suggestions[0]}"
-    assert mean(evaluate(resolve(clarified, revision=revision))) >= 7
+    heard = Goal(goal)
+    assert heard.overall(heard.resolution()) < 6 <= heard.overall(heard.revised())
 
 
-def test_a_wish_that_stays_vague_never_scores_like_a_smart_goal() -> None:
-    smart = min(mean(evaluate(resolve(clarify(goal)))) for goal in SMART)
-    for goal in (*VAGUE_GOALS, "I want to get in better shape"):
-        assert mean(evaluate(resolve(clarify(goal), revision="{} Suggestions: a date"))) < smart
+@pytest.mark.parametrize("goal", [*SMART, *PLAIN, *VAGUE])
+def test_a_revision_is_never_worse(goal: str) -> None:
+    heard = Goal(goal)
+    assert heard.overall(heard.revised()) >= heard.overall(heard.resolution())
 
 
-def test_a_plan_prepares_before_it_begins_whatever_the_weekday(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    wednesday = date(2026, 1, 7)
-    monkeypatch.setattr(f"{__name__}.TODAY", wednesday)
-    week = plan(clarify("be happier")).weeks[0]
-    days = [day_in_week(wednesday, task.day) for task in week.tasks]
-    assert days == sorted(days)
-    assert week.tasks[0].what.startswith("List five things")
-
-
-@pytest.mark.parametrize("begin", range(5, 12))
-def test_runs_have_a_day_of_rest_between_them(begin: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    today = date(2026, 1, begin)
-    monkeypatch.setattr(f"{__name__}.TODAY", today)
-    for week in plan(clarify("Run a 10K by June")).weeks:
-        runs = [
-            day_in_week(today, task.day)
-            for task in week.tasks
-            if re.search("(?i)run-walk|long run|easy run|intervals|blocks|tempo", task.what)
-        ]
-        assert all((later - earlier).days >= 2 for earlier, later in pairwise(runs)), week
-
-
-def test_hours_in_the_goals_own_words_are_kept_out_of_the_title() -> None:
-    goal = clarify("Hold a 20 minute conversation in Spanish by June, 4 hours a week")
-    resolution = resolve(goal)
-    assert resolution.title == "Hold a 20 minute conversation in Spanish by 30 June 2026"
-    assert "In 4 hours a week you go from 1 minute to 20 minutes" in resolution.summary
-    assert "You can give it" not in " ".join(goal.assumptions)
-
-
-def test_what_is_not_english_is_quoted_and_said_to_be_unread() -> None:
-    goal = clarify("Хочу выучить 500 слов до конца марта")
-
-    assert "in English only" in goal.assumptions[0]
-    assert "you reach your goal, 'хочу выучить" in resolve(goal).summary
-
-
-def test_a_reason_quotes_the_text_it_judges() -> None:
-    resolution = resolve(clarify("get better at things"))
-    for mark in evaluate(resolution).scores().values():
-        quoted = re.search(r"'(.+?)( …)?'", mark.why)
-        assert quoted is not None
-        assert quoted[1] in " ".join(
-            (
-                resolution.title,
-                resolution.strategy,
-                *resolution.success_criteria,
-                *resolution.habits,
-            )
-        )
+def test_a_score_says_what_was_counted() -> None:
+    resolution = Goal("Run a 5K by end of Q1").resolution()
+    evaluation = Goal("Run a 5K").evaluation(resolution)
+    for mark in evaluation.scores().values():
+        assert mark.why.startswith("Counted: ")
         assert (mark.score * 2).is_integer()
+    shorter = resolution.model_copy(update={"habits": [], "risks": []})
+    less = Goal("Run a 5K").evaluation(shorter)
+    assert less.actionability.score < evaluation.actionability.score
 
 
-@pytest.mark.parametrize("goal", [*SMART, *VAGUE_GOALS, "learn Python", "quit smoking", "marathon"])
-@pytest.mark.parametrize("hours", [1, 3, 8])
-def test_a_plan_fits_the_weeks_the_hours_and_the_days(goal: str, hours: int) -> None:
-    context = f"constraints: no time on Tuesdays\nhours_per_week: {hours}"
-    clarified = clarify(goal, context)
-    resolution, weeks = resolve(clarified, context), plan(clarified, context).weeks
-    assert len(weeks) == plan_weeks(TODAY, clarified.deadline)
-    covered = [w for p in resolution.phases for w in range(p.start_week, p.end_week + 1)]
-    assert covered == list(range(1, len(weeks) + 1))
-    for week in weeks:
-        assert sum(task.minutes for task in week.tasks) <= max(hours * 60, 5 * len(week.tasks) + 90)
-        assert "Tue" not in {task.day for task in week.tasks}
-
-
-def test_a_running_plan_grows() -> None:
-    weeks = plan(clarify("Run a 10K by June")).weeks
-    longest = [float(re.findall(r"([\d.]+) km", week.focus)[-1]) for week in weeks]
-    assert longest == sorted(longest)
-    assert (longest[0] < 4, longest[-1]) == (True, 10)
-
-
-def test_what_the_person_said_about_themselves_comes_back() -> None:
-    context = "experience: I can run 2 km\nconstraints: night shifts\nhours_per_week: 2.0"
-    goal = clarify(SMART[0], context)
-    resolution = resolve(goal, context)
-    assert "I can run 2 km" in resolution.summary
-    assert "from 2 km to 5 km" in resolution.strategy
-    assert any("ight shifts" in risk.risk for risk in resolution.risks)
-
-
-def test_three_goals_have_three_plans() -> None:
-    tasks = [{t.what for w in plan(clarify(goal)).weeks for t in w.tasks} for goal in SMART[:3]]
-    assert not tasks[0] & tasks[1]
-    assert not tasks[1] & tasks[2]
-    assert all(len(found) > 12 for found in tasks)
-
-
-@pytest.mark.parametrize("topic", [*TOPICS, PROJECT, VAGUE], ids=lambda topic: topic.key)
-def test_every_topics_texts_can_be_filled_in(topic: Any) -> None:
-    texts = re.findall(r"\{(\w+)\}", json.dumps(WORDS_OF(topic)))
-    known = {"goal", "target", "start", "v", "vn", "prev", "part", "left", "half", "fast", "noun"}
-    assert set(texts) <= known | {"n", "weeks", "span", "due", "hours", "min"}
-
-
-def WORDS_OF(topic: Any) -> list[str]:
-    tasks = [(step.do, step.done) for phase in topic.phases for step in phase.tasks]
-    risks = [(risk.risk, risk.response) for risk in topic.risks]
-    lines = [*topic.criteria, *topic.habits, *topic.asks, topic.outcome, topic.strategy]
-    pairs = [text for pair in (*tasks, *risks) for text in pair]
-    return [*lines, *pairs, topic.first, topic.milestone, topic.assumes, topic.soft]
+def test_the_demos_goal_reads_well() -> None:
+    goal = Goal("I want to run a 5K by end of Q1")
+    resolution, plan = goal.resolution(), goal.plan()
+    assert goal.clarified.clarified_goal == "Run a 5K by 31 March 2027: 5 km in one go."
+    assert "The long one grows from 1.5 km to 5 km" in resolution.strategy
+    assert [phase.start_week for phase in resolution.phases] == [1, 7, 13]
+    assert plan.weeks[0].focus == "Base: towards 1.5 km in one go"
+    assert plan.weeks[3].focus == "Base, easier week: towards 2 km in one go"
+    assert plan.weeks[-1].tasks[-1].what == "Long session: 5 km in one piece"
+    assert (plan.milestones[-1].title, plan.milestones[-1].measure) == (
+        "Run a 5K",
+        "5 km in one go",
+    )
+    assert 8.5 <= goal.overall(resolution) <= 9.5
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(min_size=3, max_size=400), st.text(max_size=100))
-def test_any_text_gets_valid_answers(goal: str, context: str) -> None:
-    goal = goal.replace("<", "‹")
-    clarified = clarify(goal, f"constraints: {context.replace('<', '‹')}")
-    if clarified.verdict == "goal":
-        evaluate(resolve(clarified, context.replace("<", "‹")))
-        plan(clarified)
+@given(
+    st.sampled_from([*SMART, *PLAIN, *VAGUE]),
+    st.integers(1, 200),
+    st.floats(0.25, 60).map(lambda hours: round(hours, 2)),
+    st.sampled_from(["", "no time on Tuesdays", "only weekends", "busy on Sundays and Mondays"]),
+    st.integers(0, 6),
+)
+def test_a_plan_keeps_the_weeks_the_hours_the_days_and_the_deadline(
+    goal: str, days: int, hours: float, limits: str, weekday: int
+) -> None:
+    today = TODAY + timedelta(days=weekday)
+    deadline = today + timedelta(days=days)
+    context = f"constraints: {limits}\ndeadline: {deadline}\nhours_per_week: {hours}"
+    heard = Goal(goal, context, today)
+    plan, resolution = heard.plan(), heard.resolution()
+
+    assert len(plan.weeks) == heard.weeks
+    covered = [w for p in resolution.phases for w in range(p.start_week, p.end_week + 1)]
+    assert covered == list(range(1, heard.weeks + 1))
+    assert plan.milestones[-1].week == heard.weeks
+    for week in plan.weeks:
+        assert sum(task.minutes for task in week.tasks) <= max(hours * 60, len(week.tasks))
+        assert len({task.day for task in week.tasks}) == len(week.tasks) <= 3
+    nobody = UUID(int=0)
+    dated = dated_plan(plan, plan_id=nobody, resolution_id=nobody, starts_on=today)
+    dates = [task.date for week in dated.weeks for task in week.tasks]
+    assert dates == sorted(dates)
+    assert dates[-1] <= deadline
+    shut = {
+        "": set(),
+        "no time on Tuesdays": {1},
+        "only weekends": {0, 1, 2, 3, 4},
+        "busy on Sundays and Mondays": {6, 0},
+    }[limits]
+    if days >= 7:
+        assert not shut & {day.weekday() for day in dates}
+
+
+def test_sessions_have_a_day_of_rest_between_them() -> None:
+    for begin in range(7):
+        today = TODAY + timedelta(days=begin)
+        nobody = UUID(int=0)
+        draft = Goal("Run a 10K by June", today=today).plan()
+        plan = dated_plan(draft, plan_id=nobody, resolution_id=nobody, starts_on=today)
+        dates = [task.date for week in plan.weeks for task in week.tasks]
+        assert all((b - a).days >= 2 for a, b in pairwise(dates))
+
+
+def test_limits_in_the_goals_own_words_hold_in_the_plan() -> None:
+    goal = Goal("Run a 10K by June, 2 hours a week, no time on Sundays and not on Thursdays")
+    assert goal.clarified.clarified_goal == (
+        "Run a 10K by 30 June 2027: 10 km in one go. 2 hours a week. No time on Thu and Sun."
+    )
+    assert goal.resolution().title == "Run a 10K by 30 June 2027"
+    for week in goal.plan().weeks:
+        assert sum(task.minutes for task in week.tasks) <= 120
+        assert not {"Thu", "Sun"} & {task.day for task in week.tasks}
+
+
+def test_hours_in_the_goals_own_words_are_heard() -> None:
+    goal = Goal("Hold a 20 minute conversation in Spanish by June, 4 hours a week")
+    assert goal.resolution().title == "Hold a 20 minute conversation in Spanish by 30 June 2027"
+    assert "hours a week were recognised" not in " ".join(goal.clarified.assumptions)
+    assert max(task.minutes for week in goal.plan().weeks for task in week.tasks) == 20
+
+
+def test_three_goals_have_three_plans() -> None:
+    tasks = [{t.what for week in Goal(goal).plan().weeks for t in week.tasks} for goal in SMART[:3]]
+    assert not tasks[0] & tasks[1]
+    assert not tasks[1] & tasks[2]
+    assert all(len(found) >= 9 for found in tasks)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.text(min_size=1, max_size=400), st.text(max_size=100), st.dates(date(2020, 1, 1)))
+def test_any_text_gets_valid_answers(text: str, context: str, today: date) -> None:
+    heard = Goal(text.replace("<", "‹"), context.replace("<", "‹"), today)
+    if heard.clarified.verdict == "goal":
+        heard.overall(heard.revised())
+        heard.plan()

@@ -19,7 +19,7 @@ from domain.runs import Manifest, PromptRef
 from prompts.library import PromptFile, files
 from tracing import new_trace_id
 
-from .conftest import Analyst, Backend
+from .conftest import Analyst, Backend, reconcile_now
 from .test_goals import GOAL, WHOLE_TREE
 
 pytestmark = pytest.mark.stack
@@ -147,7 +147,7 @@ async def test_a_terminated_run_is_closed_by_the_reconciler(
     trace_id = await backend.submit(GOAL)
     await gemini.wait_waiting("generate")
     await operator.get_workflow_handle(f"goal_generation-{trace_id}").terminate("not needed")
-    await operator.get_schedule_handle("reconcile").trigger()
+    await reconcile_now(operator)
     run = await backend.finished(trace_id)
     assert run["status"] == "terminated"
     trace = await analyst.trace(trace_id)
@@ -162,7 +162,7 @@ async def test_an_accepted_goal_starts_when_temporal_was_away(
     assert (await backend.get(trace_id))["status"] == "accepted"
     await stack.start("temporal")
     await _age(stack, trace_id)
-    await operator.get_schedule_handle("reconcile").trigger()
+    await reconcile_now(operator)
     assert (await backend.finished(trace_id))["status"] == "success"
 
 
@@ -176,7 +176,7 @@ async def test_feedback_reaches_the_trace_after_opik_is_back(
     feedback = {"trace_id": trace_id, "user_id": "u", "rating": 4.5, "comment": "tight timeline"}
     assert (await backend.http.post("/api/feedback", json=feedback)).status_code == 201
     await stack.start("opik")
-    trace = await analyst.trace(trace_id, scores=6)
+    trace = await analyst.trace(trace_id, scores=7)
     rating = next(
         score for score in trace["feedback_scores"] if score["name"] == "user_feedback.rating"
     )
@@ -277,10 +277,11 @@ async def _finished_calls(gemini: GeminiControl, stage: str) -> int:
 async def _age(stack: Stack, trace_id: str) -> None:
     """Make the run older than the reconciler's grace, without waiting that long."""
     conn = await asyncpg.connect(stack.urls["postgres"])
-    await conn.execute(
+    for statement in (
         "UPDATE runs SET created_at = created_at - interval '1 minute' WHERE trace_id = $1::uuid",
-        trace_id,
-    )
+        "UPDATE run_events SET at = at - interval '1 minute' WHERE trace_id = $1::uuid",
+    ):
+        await conn.execute(statement, trace_id)
     await conn.close()
 
 

@@ -11,9 +11,10 @@ from tracing.ship.client import Outcome, classify, retry_after_s
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (200, "sent"),
-        (201, "sent"),
         (204, "sent"),
+        (200, "denied"),
+        (201, "denied"),
+        (202, "denied"),
         (400, "refused"),
         (409, "refused"),
         (413, "refused"),

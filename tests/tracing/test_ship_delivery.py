@@ -1,6 +1,9 @@
-"""What arrives in Opik: whole runs, late scores, and rows that are older than Opik takes."""
+"""What arrives in Opik: whole runs, late scores, and traces that waited for days."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,30 @@ async def test_all_that_is_sent_fits_the_clients_own_models(runner: Runner) -> N
                 assert wire.keys() <= model.model_fields.keys()
                 checked = model.model_validate(wire, strict=False)
                 assert checked.project_name == "tracing-tests"
+
+
+@asynccontextmanager
+async def web_page() -> AsyncIterator[str]:
+    """A server that answers everything with a page, as a proxy or a wrong address does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        page = b"<html>Welcome</html>"
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/html\r\n")
+        writer.write(b"content-length: %d\r\n\r\n%b" % (len(page), page))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api"
+
+
+async def test_a_page_with_status_200_is_no_yes(pool: Pool) -> None:
+    await make_trace(pool, 2)
+    async with web_page() as url, OpikClient(OpikAddress(url)) as client:
+        await Shipper(pool, client, QUICK).drain()
+    assert await counts(pool) == {"pending": 4}
 
 
 async def test_scores_wait_for_their_trace(

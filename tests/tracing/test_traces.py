@@ -1,4 +1,4 @@
-"""The end of a trace beside other writers: totals, locks, what was forgotten, what comes after."""
+"""The end of a trace while others write to it: its totals, its locks, and what comes later."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

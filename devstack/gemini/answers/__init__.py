@@ -1,1 +1,1 @@
-"""What the stand-in answers: one writer for any response schema, five topics, and no language model."""
+"""What the stand-in answers: one writer for any response schema, five topics, no model."""

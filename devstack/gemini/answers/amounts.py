@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from devstack.gemini.answers.dates import NUMBERS, number
 
-_WORDS = "|".join(word for word, value in NUMBERS.items() if value > 1)
+_WORDS = "|".join(word for word, value in NUMBERS.items() if value > 1 and " " not in word)
 _STOP = (
     r"(?!(?:an?|and|as|at|before|by|daily|each|every|for|from|i|if|in|of|on|or|per|since|so|than"
     r"|that|the|to|until|weekly|when|while|with|without|within)\b)"

@@ -1,4 +1,4 @@
-"""Deadlines in plain English: "by end of Q1", "in 5 weeks", "before school starts next September"."""
+"""Deadlines in plain English: "by end of Q1", "in 5 weeks", "before school next September"."""
 
 import calendar
 import re
@@ -37,7 +37,7 @@ def _end(year: int, month: int) -> date:
 
 
 def _on(today: date, name: str | int, day: str | int, year: str | None = None) -> date:
-    """That day in the year that was said, or when it comes next; "31" is at most the month's last."""
+    """That day in the year that was said, or when it comes next; at most the month's last day."""
     month = name if isinstance(name, int) else _month(name)
     if year:
         return date(int(year), month, int(day))
@@ -69,9 +69,8 @@ def _after(today: date, count: str, unit: str) -> date:
 
 def _of(today: date, which: str, unit: str) -> date:
     ahead = which.lower().startswith("next")
-    return (
-        _end(today.year + ahead, 12) if unit[0] in "yY" else _end(today.year, today.month + ahead)
-    )
+    year = unit[0] in "yY"
+    return _end(today.year + ahead, 12) if year else _end(today.year, today.month + ahead)
 
 
 def _season(today: date, said: str, name: str) -> date:
@@ -82,7 +81,7 @@ def _season(today: date, said: str, name: str) -> date:
 _COUNT = r"(\d{1,4}|" + "|".join(NUMBERS) + ")"
 _NAME = "(" + "|".join(_MONTHS) + r"|(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?)(?!\w)"
 _YEAR = r"(?:,?\s+(?:of\s+)?(\d{4})\b)?"
-_MONTH = _NAME + _YEAR
+_MONTH_YEAR = _NAME + _YEAR
 _BY = r"(?:,?\s*\b(?:by|before|until|till|on|for|in|due)\s+)?(?:the\s+)?"
 _END = r"(?:(?:end|start|beginning)\s+of\s+(?:the\s+)?)"
 _WHEN = rf",?\s*\b(?:(?:by|before|until|till|in|during|for|this|next)\s+(?:the\s+)?{_END}?|{_END})"
@@ -90,21 +89,24 @@ _SPAN = (
     r"\s+(?:the\s+)?(?:(?:next|coming|about)\s+)?" + _COUNT + r"\s+(days?|weeks?|months?|years?)\b"
     r"(?:['’]?s?\s+time\b)?(?!\s+(?:a|per|each|every|out)\b)"
 )
+_BEFORE = r",?\s*\bbefore\b[^.;\n]{1,60}?\b(?:in|next|of)\s+"
 _NEXT = r"(?:(?:next|this|early|mid|late)[\s-]+)?"
 _SEASON = "(" + "|".join(_SEASONS) + r")\b(?:['’]s)?(?:\s+(?:eve|day))?"
 # Patterns and the days that they mean, counted from t; the first pattern that is found counts.
 _RULES: dict[str, Callable[[re.Match[str], date], date]] = {
     _BY + r"(\d{4}-\d\d-\d\d)\b": lambda m, t: date.fromisoformat(m[1]),
     _BY + r"(\d\d?)[./](\d\d?)[./](\d{4})\b": lambda m, t: date(int(m[3]), int(m[2]), int(m[1])),
-    _BY + r"(\d\d?)(?:st|nd|rd|th)?\s+(?:of\s+)?" + _MONTH: lambda m, t: _on(t, m[2], m[1], m[3]),
-    _BY + _NAME + r"\s+(\d\d?)(?:st|nd|rd|th)?\b" + _YEAR: lambda m, t: _on(t, m[1], m[2], m[3]),
+    _BY + r"(\d\d?)(?:st|nd|rd|th)?\s+(?:of\s+)?" + _MONTH_YEAR: lambda m, t: _on(
+        t, m[2], m[1], m[3]
+    ),
+    _BY + _NAME + r"\s+(\d\d?)(?:st|nd|rd|th)?\b(?!\s*(?:km?|miles?)\b)" + _YEAR: lambda m, t: _on(
+        t, m[1], m[2], m[3]
+    ),
     _BY + rf"{_END}?Q([1-4])\b" + _YEAR: lambda m, t: _in(t, "", _MONTHS[int(m[1]) * 3 - 1], m[2]),
     r",?\s*\b(?:with)?in" + _SPAN: lambda m, t: _after(t, m[1], m[2]),
     r",?\s*\b(?:for|over|during)" + _SPAN: lambda m, t: _after(t, m[1], m[2]),
-    r",?\s*\bbefore\b[^.;\n]{1,60}?\b(?:in|next|of)\s+" + _MONTH: lambda m, t: _in(
-        t, m[0], m[1], m[2]
-    ),
-    _WHEN + _NEXT + _MONTH: lambda m, t: _in(t, m[0], m[1], m[2]),
+    _BEFORE + _MONTH_YEAR: lambda m, t: _in(t, m[0], m[1], m[2]),
+    _WHEN + _NEXT + _MONTH_YEAR: lambda m, t: _in(t, m[0], m[1], m[2]),
     rf"(?:{_WHEN}|\b)(this|next)\s+(year|month)\b": lambda m, t: _of(t, m[1], m[2]),
     _BY + rf"({_END})(year|month)\b": lambda m, t: _of(t, "", m[2]),
     _WHEN + r"(20\d\d)\b": lambda m, t: date(int(m[1]) - ("before" in m[0].lower()), 12, 31),
@@ -125,7 +127,7 @@ def find_deadline(text: str, today: date) -> tuple[date, str] | None:
     """The day by which something is to be done, and the phrase of the text that says so."""
     for pattern, day in _COMPILED.items():
         for match in pattern.finditer(text):
-            if _GONE_BY.search(text[: match.start()]):
+            if pattern.pattern.endswith(_SPAN) and _GONE_BY.search(text[: match.start()]):
                 continue
             try:
                 return day(match, today), match[0]

@@ -37,6 +37,7 @@ _HOURS = re.compile(
 )
 # Which days are left out is a limit, not a part of the goal's title.
 _LIMIT = re.compile(r"[\s,;]*\b(?:no|not|never|only|but)\b[^,.;]*?(?:day|weekend)s?\b", re.I)
+_OTHER_LOCALE = re.compile(r"(?!en\b)[a-z]{2,3}(?:-|$)", re.I)
 _NO_TIME = re.compile(
     r"\b(?:no|not|never|can['’]?t|cannot|busy|except|without|rest|off)\b([^.\n]{0,80})", re.I
 )
@@ -87,18 +88,22 @@ def load(name: str) -> dict[str, Any]:
     return {key: value for keys, value in yaml.safe_load(text).items() for key in keys.split("|")}
 
 
+def _fits(patterns: list[str], text: str) -> bool:
+    return any(re.search(pattern, text, re.I | re.S) for pattern in patterns)
+
+
 def judge(text: str) -> tuple[str, str]:
     """("goal", ""), or the verdict on a text that is not coached and a sentence for the person."""
     for verdict, entries in load("verdicts").items():
         for entry in entries:
-            if any(re.search(pattern, text, re.I | re.S) for pattern in entry["patterns"]):
+            if _fits(entry["patterns"], text):
                 return verdict, entry["reason"]
     return "goal", ""
 
 
 def _sentence(text: str) -> str:
     """The sentence that says what is wanted."""
-    parts = re.split(r"(?<=[a-z][.!?])\s+|\n+", text)
+    parts = re.split(r"(?<=\w\w[.!?])\s+|\n+", text)
     found = [s for part in parts if (s := re.sub(r"^\s*(?:\d+[.)]|[-*•])\s+", "", part).strip())]
     return next((s for s in found if _LEAD_IN.match(s)), found[0] if found else "")
 
@@ -116,10 +121,8 @@ def _phrase(sentence: str, date_said: str) -> str:
 
 def _is_foreign(text: str) -> bool:
     """Whether the text is in another script, or long enough and without one English word."""
-    words = re.findall(r"[^\W\d_]{2,}", text)
-    return bool(re.search(r"[^\W\d_\u0000-\u024f]", text)) or (
-        len(words) > 3 and not _ENGLISH.search(text)
-    )
+    long = len(re.findall(r"[^\W\d_]{2,}", text)) > 3
+    return bool(re.search(r"[^\W\d_\u0000-\u024f]", text)) or (long and not _ENGLISH.search(text))
 
 
 def _closed(text: str) -> set[int]:
@@ -147,19 +150,25 @@ class Reading:
         self.parts = parts = parts_of(user)
         self.data = {name: text for name, text in parts.items() if name not in _ABOUT_THE_REQUEST}
         self.clarified = read_json(parts.get("clarified_goal", ""))
-        text = str(self.clarified.get("clarified_goal") or "").split(": ")[0]
-        text = text or str(read_json(parts.get("resolution", "")).get("title") or "")
+        whole = str(self.clarified.get("clarified_goal") or "")
+        text = whole.split(": ")[0] or str(
+            read_json(parts.get("resolution", "")).get("title") or ""
+        )
         text = text or parts.get("goal") or "\n".join(self.data.values()) or ("" if parts else user)
         said = [parts[name] for name in ("message", "question", "comments") if parts.get(name)]
         self.said = re.sub(r"\s+", " ", said[0] if said else text)[:160]
-        self.verdict, self.reason = judge((said[0] if said else text).strip())
+        # What people say in comments is reported, not judged.
+        asked = said[0] if said else text
+        self.verdict, self.reason = ("goal", "") if "comments" in parts else judge(asked.strip())
         self.revised = bool(parts.get("revision") or parts.get("resolution"))
-        self.lines = len([line for line in text.splitlines() if line.strip()])
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        self.lines = len(lines)
+        self.other_lines = [line[:200] for line in lines if _sentence(text) not in line]
         self.foreign = _is_foreign(text)
-        english = parts.get("locale", "en").lower().startswith("en")
-        self.other_locale = not english and not self.foreign
+        # Instead of a locale there may be words, such as "the language of the goal".
+        self.other_locale = not self.foreign and bool(_OTHER_LOCALE.match(parts.get("locale", "")))
         self._read_goal(text)
-        self._read_limits(f"{parts.get('context', '')}\n{text}")
+        self._read_limits(whole or text)
 
     def _read_goal(self, text: str) -> None:
         self.today = _read_date(self.parts.get("today", ""))
@@ -178,12 +187,11 @@ class Reading:
         self.gone = bool(due and self.today and due <= self.today)
         self.undated, self.deadline = due is None, None if self.gone else due
         topics = [load(name) for name in TOPICS]
-        known = next(topic for topic in topics if re.search(topic["pattern"], self.goal, re.I))
-        self.topic = topics[-1] if self.foreign else known
-        amount = find_amount(self.goal, kilometres="kilometres" in known)
+        self.topic = next(topic for topic in topics if _fits(topic["patterns"], self.goal))
+        amount = find_amount(self.goal, kilometres="kilometres" in self.topic)
         self.amount = None if self.foreign else amount
         self.uncounted = self.amount is None
-        heard = amount or self.deadline or self.foreign or known is not topics[-1]
+        heard = amount or self.deadline or self.foreign or self.topic is not topics[-1]
         self.vague = not heard and bool(_VAGUE.search(self.goal))
 
     def _read_limits(self, text: str) -> None:
@@ -192,7 +200,14 @@ class Reading:
         asked = re.search(r"\d+", self.parts.get("weeks", ""))
         self.weeks = max(1, min(MOST_WEEKS, int(asked[0]) if asked else span))
         self.span = max(span, self.weeks) if ahead else self.weeks
-        hours = _HOURS.search(text)
+        context = self.parts.get("context", "")
+        own, shut = _HOURS.search(text), sorted(_closed(text))
+        hours = _HOURS.search(context) or own
         self.guessed = hours is None
         self.hours = float(hours[1] or hours[2]) if hours else DEFAULT_HOURS
-        self.closed = _closed(text)
+        self.closed = _closed(context).union(shut)
+        # The later stages hear only the clarified goal, so that has to hold the limits.
+        self.limits = f" {own[1]} hours a week." if own else ""
+        self.limits += (
+            f" No time on {' and '.join(DAYS[day].title() for day in shut)}." if shut else ""
+        )

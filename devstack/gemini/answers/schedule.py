@@ -12,7 +12,8 @@ class Schedule:
     def __init__(self, read: Reading) -> None:
         self.read = read
         # The last phase ends with the goal, which may lie beyond the weeks that are planned.
-        phases = read.topic["course"][: -1 if read.span > read.weeks + 4 else None]
+        course: list[tuple[str, list[Any]]] = [*read.topic["course"].items()]
+        phases = course[: -1 if read.span > read.weeks + 4 else None]
         self.phases = [*phases[: min(len(phases), read.weeks) - 1], phases[-1]]
         self.times = max(1, min(3, 7 - len(read.closed), int(read.hours * 4)))
 
@@ -20,7 +21,8 @@ class Schedule:
         """The last week of the part `index` (from 0) when the weeks are cut into `count` parts."""
         return min(self.read.weeks, -(-(index + 1) * self.read.weeks // count))
 
-    def phase(self, week: int) -> dict[str, Any]:
+    def phase(self, week: int) -> tuple[str, list[Any]]:
+        """The phase of a week, as "name: focus", and its tasks, as (what, done when)."""
         ends = [self.last_week(index, len(self.phases)) for index in range(len(self.phases))]
         return next(phase for phase, end in zip(self.phases, ends, strict=True) if week <= end)
 

@@ -11,13 +11,14 @@ _DATE = re.compile(
     r"|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
 )
 # A number with its unit; minutes, weeks and sessions say what is put in, not what comes out.
+_EFFORT = r"(?:min|hour|day|week|month|year|session|time|line)"
 _MEASURE = re.compile(
-    r"[€$£]\s?\d|\b[ABC][12]\b|\d\s?%|\d(?:k\b|[\s-]?(?!(?:min|hour|day|week|month|year|session|time|line"
-    r"|of|or|to|and|is|are|a|in|on|stand|fall|go)\w*)[^\W\d_])",
+    rf"[€$£]\s?\d|\b[ABC][12]\b|\d\s?%|\d(?:k\b|[\s-]?(?!{_EFFORT}|(?:of|or|to|and|is|are|a|in"
+    r"|on|stand|fall|go)\b)[^\W\d_])",
     re.I,
 )
 _ACTION = re.compile(
-    r"\b(?:after|before|every|each|when|if|once|daily|twice|until)\b|\b\d+ (?:times|sessions|minutes)\b",
+    r"\b(?:after|before|every|each|when|if|once|daily|twice|until|\d+ (?:times|sessions|min\w+))\b",
     re.I,
 )
 _DETAIL = re.compile(r"\d[\d.,]*\b|(?<=[a-z,] )[A-Z]\w+")
@@ -58,31 +59,31 @@ def marks(text: str) -> dict[str, Mark]:
     acting = [line for line in lines if _ACTION.search(line)]
     details = {detail for line in lines for detail in _DETAIL.findall(line)}
     named = bool(_MEASURE.search(" ".join(plain[:2])))
-    counted: dict[str, tuple[float, str, list[str]]] = {
+    counted = {
         "clarity": (
             0.3 * min(1, dates) + 0.2 * named + 0.15 * (vague == 0),
             f"in title and summary {dates} dates, {int(named)} measure, {vague} vague words",
-            [],
         ),
         "specificity": (
-            0.65 * min(1.0, len(details) / 18) - 0.05 * min(5, all_vague),
+            0.65 * min(1.0, len(details) / 17) - 0.05 * min(5, all_vague),
             f"{len(details)} different numbers and names, {all_vague} vague words",
-            [],
         ),
         "measurability": (
             0.2 * min(1.0, numbered / 7) + 0.45 * min(1.0, len(measured) / 7),
-            f"{numbered} of {len(lines)} lines hold a number, {len(measured)} a measure other than time",
-            measured[2:4],
+            f"{numbered} of {len(lines)} lines hold a number, "
+            f"{len(measured)} a measure other than time",
         ),
         "actionability": (
-            0.65 * min(1.0, len(acting) / 13),
+            0.65 * min(1.0, len(acting) / 14),
             f"{len(acting)} of {len(lines)} lines say when or how often",
-            acting,
         ),
     }
-    return {name: _mark(*found) for name, found in counted.items()}
+    examples = {"measurability": measured[2:4], "actionability": acting}
+    return {
+        name: Mark(0.3 + share, f"Counted: {why}{_such_as(examples.get(name, []))}.")
+        for name, (share, why) in counted.items()
+    }
 
 
-def _mark(share: float, why: str, examples: list[str]) -> Mark:
-    example = f", such as “{examples[-1][:80].strip(' .,')}”" if examples else ""
-    return Mark(0.3 + share, f"Counted: {why}{example}.")
+def _such_as(examples: list[str]) -> str:
+    return f", such as “{examples[-1][:80].strip(' .,')}”" if examples else ""

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from devstack.gemini.answers.dates import spell
@@ -17,8 +17,8 @@ _BRACES = re.compile(r"\{(\w+)\}")
 # What a vague goal does not get before it is revised.
 _HIDDEN = ("due", "target", "times", "hours", "weeks", "for_weeks", "sessions", "most", "half")
 _SMALL = re.compile(
-    r"(?:about|after|again|because|before|could|every|first|from|have|just|more|much|really|should"
-    r"|some|still|than|that|their|them|then|there|these|they|things?|this|very|were|what|when|with)"
+    r"(?:about|after|again|because|before|could|every|first|really|should|still|their|there|these"
+    r"|things?|think|those|would)"
 )
 
 
@@ -26,8 +26,8 @@ class Place(NamedTuple):
     """A field of the answer, or (`part`) an item of the list of that name.
 
     `holder` is the list whose item the field belongs to, `at` of `size` is the item's place in it,
-    and `item` is what the texts say for that item. `week` is 0 where no week is meant, and `track`
-    counts the tasks of a week.
+    and `item` is the text for that item, or its texts by field. `week` is 0 where no week is meant,
+    and `track` counts the tasks of a week.
     """
 
     name: str = ""
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     at: int = 0
     size: int = 1
     part: bool = False
-    item: dict[str, Any] | None = None
+    item: str | dict[str, Any] = ""
     week: int = 0
     track: int = 0
     dimension: str = ""
@@ -48,7 +48,9 @@ class Words:
     def __init__(self, user: str) -> None:
         self.read = Reading(user)
         self.schedule = Schedule(self.read)
+        self.advice: dict[str, str] = load("common")["advice"]  # by dimension
         self._fixed = self._of_goal() | self._conditions()
+        self._of_week = cache(self._words_of_week)  # every sentence of a week needs them
 
     def text(self, name: str) -> Text:
         """What the topic, or else every topic, says under a name."""
@@ -56,10 +58,8 @@ class Words:
         return found
 
     def fill(self, text: Text, place: Place) -> list[str]:
-        """The text with its braces filled; of alternatives the first that can be, or none.
-
-        A brace that stands for a list makes one text for each of the list's items.
-        """
+        """The text with its braces filled, once for each item of a brace that stands for a list;
+        of alternatives the first that can be filled. Empty when none can."""
         if isinstance(text, list):
             return next((found for each in text if (found := self.fill(each, place))), [])
         words = {name: self._word(name, place) for name in _BRACES.findall(str(text))}
@@ -73,9 +73,13 @@ class Words:
 
     def _word(self, name: str, place: Place) -> list[str]:
         """What stands for a brace: nothing when that is not known, else one word or several."""
-        for words in (self._fixed, self._of_week(place.week, place.track)):
-            if name in words:
-                return [] if words[name] is None else self.fill([words[name]], place)
+        if name in self._fixed:  # these hold the person's words, in which a brace is just a brace
+            word = self._fixed[name]
+            return [] if word is None else [word]
+        of_week = self._of_week(place.week, place.track)
+        if name in of_week:
+            text = of_week[name]
+            return [] if text is None else self.fill([text], place)
         counted = self._counted(place.dimension)
         return counted[name] if name in counted else self.fill(self.text(name), place)[:1]
 
@@ -100,31 +104,31 @@ class Words:
             "goal": read.goal,
             "Goal": read.goal[:1].upper() + read.goal[1:],
             "said": read.said,
-            "date_said": read.date_said if read.gone or read.deadline else None,
+            "limits": read.limits,
+            "date_said": ((read.gone or read.deadline) and read.date_said) or None,
             "start": self.schedule.level(0),
             "span": str(read.span),
             "lines": str(read.lines) if read.lines > 1 else None,
         }
 
     def _conditions(self) -> dict[str, str | None]:
-        """The words that stand for nothing: a text that holds one is said only where it is true.
-
-        They are all that is true or false of the request, and three more.
-        """
+        """All that is true or false of a request: words that stand for nothing where they hold."""
         amount = self.read.amount
         holds = {name: value for name, value in vars(self.read).items() if isinstance(value, bool)}
         holds |= {"one_go": self.schedule.one_go, "long": self.read.weeks > 4}
         holds["grows"] = amount is None or amount.grows or not amount.value
         return {name: "" if value else None for name, value in holds.items()}
 
-    def _of_week(self, week: int, track: int) -> dict[str, Text | None]:
-        schedule, phase, weeks = self.schedule, self.schedule.phase(week), self.read.weeks
-        task = phase["tasks"][track % len(phase["tasks"])]
+    def _words_of_week(self, week: int, track: int) -> dict[str, Text | None]:
+        schedule, weeks = self.schedule, self.read.weeks
+        phase, tasks = schedule.phase(week)
+        name, _, focus = phase.partition(": ")
+        what, done_when = tasks[track % len(tasks)]
         return {
-            "phase": phase["name"],
-            "phase_focus": phase["focus"],
-            "task": task["what"],
-            "task_done": task["done_when"],
+            "phase": name,
+            "phase_focus": focus[:1].upper() + focus[1:],
+            "task": what,
+            "task_done": done_when,
             "v": schedule.level(week or weeks),
             "n": schedule.level(week or weeks, bare=True),
             "min": str(schedule.minutes(week)),
@@ -152,7 +156,7 @@ class Words:
     def keywords(self) -> dict[str, list[str]]:
         """Up to three words that most lines hold, each with its lines."""
         lines = lines_of(self._judged)
-        found = [dict.fromkeys(re.findall(r"[^\W\d_]{4,}", line.lower())) for line in lines]
+        found = [dict.fromkeys(re.findall(r"[^\W\d_]{5,}", line.lower())) for line in lines]
         counts = Counter(word for words in found for word in words if not _SMALL.fullmatch(word))
         return {
             word: [line for line, words in zip(lines, found, strict=True) if word in words]
@@ -162,11 +166,11 @@ class Words:
     def _counted(self, dimension: str) -> dict[str, list[str]]:
         marked = [self.marks[dimension]] if dimension in self.marks else [*self.marks.values()]
         order = sorted(self.marks, key=lambda name: self.marks[name].share)
-        advice = load("common")["advice"]
         return {
             "counted": [" ".join(mark.why for mark in marked)],
-            "suggestion": [advice[name] for name in order if self.marks[name].share < 0.75],
+            "suggestion": [self.advice[name] for name in order if self.marks[name].share < 0.75],
             "strength": [f"{name.capitalize()}: {self.marks[name].why}" for name in order[:-3:-1]],
+            "other_line": self.read.other_lines,
             "keyword": [*self.keywords],
             "mentions": [str(len(lines)) for lines in self.keywords.values()],
             "keyword_line": [lines[0][:200] for lines in self.keywords.values()],

@@ -1,8 +1,9 @@
-"""One writer for any response schema: the schema says what is valid, the fields' names what is said."""
+"""One writer for any response schema: it says what is valid, its fields' names what is said."""
 
 import re
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 from devstack.gemini.answers.reading import DAYS, SOME_DAY
@@ -13,7 +14,6 @@ from devstack.gemini.schema import Node, compiled
 
 MAX_DEPTH = 6
 _FORMATS = {"time": "09:00:00", "uuid": "00000000-0000-4000-8000-000000000000"}
-_FORMATS |= {"email": "someone@example.org", "uri": "https://example.org/"}
 _WEEK = re.compile(r"week|^until|^through")
 _SPARED = re.compile(r"easier|lighter|deload|rest_|closed|unavailable")
 _TASKS = re.compile(r"task|session|rhythm|track|routine|exercise|activit|^days$")
@@ -82,7 +82,7 @@ class Writer:
         found = {}
         for name, child in node.properties.items():
             if place.depth < MAX_DEPTH or name in node.required:
-                dimension = name if name in self.words.marks else place.dimension
+                dimension = name if name in self.words.advice else place.dimension
                 inner = place._replace(name=_snake(name), part=False, dimension=dimension)
                 found[name] = self.value(child, inner._replace(depth=place.depth + 1))
         return found
@@ -97,8 +97,7 @@ class Writer:
         )
         found = []
         for at, kind in enumerate(kinds):
-            entry = entries[at % len(entries)] if entries else {}
-            item = entry if isinstance(entry, dict) else {name: entry}
+            item = entries[at % len(entries)] if entries else ""
             found.append(self.value(kind, place._replace(at=at, item=item)))
         return found
 
@@ -142,7 +141,10 @@ class Writer:
             return None if day is None else f"{day}{clock}"
         if place.name in ("day", "weekday"):
             return DAYS[self._day(place)].capitalize()
-        own = (place.item or {}).get(place.name, [])
+        item, own_names = place.item, ("text", "title", place.holder[:-1])
+        if item and isinstance(item, str) and (place.part or place.name in own_names):
+            return item
+        own = item.get(place.name, []) if isinstance(item, dict) else []
         texts = (own, self.words.text(f"{place.holder}.{place.name}"), self.words.text(place.name))
         filled = next((found for text in texts if (found := self.words.fill(text, place))), [])
         if filled or node.nullable:
@@ -222,6 +224,7 @@ class Writer:
         return "positive" if glad > sorry else "negative"
 
 
+@cache
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
 
