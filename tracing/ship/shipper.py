@@ -71,9 +71,7 @@ class Shipper:
     """Claims rows of the outbox and sends them to Opik, one batch after the other.
 
     Any number of shippers, in any number of processes, may work on the same outbox. Each turn calls
-    `alive` with the number of seconds that the next call may be away.
-
-    `alive` is told at each turn for how many seconds it need not be told again.
+    `alive` with the number of seconds within which the next call will come.
     """
 
     def __init__(
