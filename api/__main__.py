@@ -25,7 +25,7 @@ async def serve(settings: Settings) -> None:
     app = create_app(settings)
     callers = Server(config(app, settings.api_host, settings.api_port), app.end_streams)
     host, port = settings.api_operations_host, settings.api_operations_port
-    kinds = {name: kind.stage_names() for name, kind in KINDS.items()}
+    kinds = {name: kind.prompt_names() for name, kind in KINDS.items()}
     operators = Server(config(create_operations(app.state, kinds), host, port, lifespan="off"))
 
     def stop(number: int) -> None:

@@ -23,7 +23,6 @@ from db.runs import StoredRequest, insert_run, select_found_run, select_request
 from domain.callers import Caller
 from domain.errors import IdempotencyMismatch, NotFound, Unavailable
 from domain.runs import (
-    REPAIR,
     Manifest,
     RunKind,
     RunRequest,
@@ -160,9 +159,8 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
 
     Raises Unavailable until a worker has registered the prompts of this kind.
     """
-    current, stages = await select_current_prompts(conn), KINDS[kind].stage_names()
-    prompts = [*stages, REPAIR] if stages else []
-    missing = [stage for stage in prompts if stage not in current]
+    current, names = await select_current_prompts(conn), KINDS[kind].prompt_names()
+    missing = [name for name in names if name not in current]
     if missing:
         raise Unavailable(
             f"no prompt is registered for {', '.join(missing)}",
@@ -171,7 +169,7 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
         )
     return Manifest(
         model=services.config.model,
-        prompts={stage: current[stage] for stage in prompts},
+        prompts={name: current[name] for name in names},
         quality_threshold=services.config.quality_threshold,
     )
 

@@ -1,9 +1,8 @@
 """Prometheus gauges whose values are read from PostgreSQL at each scrape."""
 
-from collections.abc import Mapping
-
 from prometheus_client import CollectorRegistry, Gauge
 
+from db.runs import RecentRuns
 from tracing import Backlog
 
 
@@ -16,6 +15,16 @@ class Gauges:
             "rein_runs",
             "Runs by status: those not ended, and those of the last 24 hours",
             ["status"],
+            registry=registry,
+        )
+        self._unknown_calls = Gauge(
+            "rein_unknown_calls",
+            "Model calls of runs of the last 24 hours that may have been billed for nothing",
+            registry=registry,
+        )
+        self._cost_unknown = Gauge(
+            "rein_cost_unknown_usd",
+            "The most that these calls can have cost, in US dollars",
             registry=registry,
         )
         self._refused = Gauge(
@@ -34,14 +43,16 @@ class Gauges:
         )
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
-    def set(self, runs: Mapping[str, int], refused: int, outbox: Backlog) -> None:
+    def set(self, runs: RecentRuns, refused: int, outbox: Backlog) -> None:
         """Set all gauges to values just read from PostgreSQL.
 
-        `runs` counts runs by status; `refused` counts the runs that Temporal refused to start.
+        `refused` counts the runs that Temporal refused to start.
         """
         self._runs.clear()
-        for status, count in runs.items():
+        for status, count in runs.by_status.items():
             self._runs.labels(status).set(count)
+        self._unknown_calls.set(runs.unknown_calls)
+        self._cost_unknown.set(float(runs.cost_unknown_usd))
         self._refused.set(refused)
         self._pending.set(outbox.pending)
         self._oldest.set(outbox.oldest_age_s)

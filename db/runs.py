@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -253,17 +254,33 @@ async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest
     return None if row is None else StoredRequest(*row)
 
 
-async def count_recent_runs(conn: Connection) -> dict[str, int]:
-    """Count runs by status: those that have not ended, and those accepted in the last 24 hours."""
+class RecentRuns(NamedTuple):
+    """Runs that have not ended, and those accepted in the last 24 hours.
+
+    The unknown calls and their cost are those of the ended runs among them.
+    """
+
+    by_status: dict[str, int]
+    unknown_calls: int
+    cost_unknown_usd: Decimal
+
+
+async def count_recent_runs(conn: Connection) -> RecentRuns:
+    """Count runs by status, and sum what they may have cost beyond what is known."""
     rows = await conn.fetch(
         """
-        SELECT status, count(*) AS runs
+        SELECT status, count(*) AS runs, sum(unknown_calls) AS unknown_calls,
+               sum(cost_unknown_usd) AS cost_unknown_usd
           FROM runs
          WHERE finished_at IS NULL OR created_at > now() - interval '24 hours'
          GROUP BY status
         """
     )
-    return {row["status"]: row["runs"] for row in rows}
+    return RecentRuns(
+        by_status={row["status"]: row["runs"] for row in rows},
+        unknown_calls=sum(row["unknown_calls"] for row in rows),
+        cost_unknown_usd=sum((row["cost_unknown_usd"] for row in rows), Decimal(0)),
+    )
 
 
 async def count_refused_starts(conn: Connection) -> int:

@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.runs import Finish, finish_nothing
     from activities.stage import StageSpec
     from domain.goals import GoalOutcome, GoalRequest, redone_stages
-    from domain.runs import Rerun, RunKind, RunOutcome, RunRequest, RunStatus, Stage
+    from domain.runs import REPAIR, Rerun, RunKind, RunOutcome, RunRequest, RunStatus, Stage
     from workflows.goals import GoalGenerationWorkflow
 
 Repeat = Callable[..., Awaitable[Rerun]]
@@ -54,6 +54,10 @@ class Kind:
 
     def stage_names(self) -> tuple[Stage, ...]:
         return tuple(stage.name for stage in self.stages)
+
+    def prompt_names(self) -> tuple[str, ...]:
+        """What its manifest names a prompt for: its stages, and the repair of their answers."""
+        return (*self.stage_names(), REPAIR) if self.stages else ()
 
     def redone_from(self, stage: Stage) -> frozenset[Stage]:
         """Return the stages that a rerun from `stage` runs again."""
