@@ -176,5 +176,7 @@ def _reduced(node: Any) -> Any:
         if key in KEYWORDS
     }
     if "properties" in kept:
+        # A model's docstring is written for programmers; only the fields' descriptions are sent.
+        kept.pop("description", None)
         kept["required"] = kept["propertyOrdering"] = list(kept["properties"])
     return kept
