@@ -136,7 +136,7 @@ def _config(call: ModelCall) -> types.GenerateContentConfigDict:
     config: types.GenerateContentConfigDict = {
         # Otherwise the SDK parses the answer before it is stored, and raises if it cannot.
         "should_return_http_response": True,
-        # Each of these two could send further requests, which the ledger would not know of.
+        # Both features could send further requests, which the ledger would not know of.
         "automatic_function_calling": {"disable": True},
         "automatic_continuation": False,
         "system_instruction": call.system,
