@@ -29,7 +29,7 @@ GOAL_MAX_CODE_POINTS = 12_000
 class GoalContext(Message):
     """What a person may add to the goal."""
 
-    # Sent and read back, it is one schema: everything is optional in both directions.
+    # What is read back can be sent again, so its schema requires nothing either.
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=False)
 
     experience: str | None = Field(
