@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI page. They run: a test sends each of them to the real API."""
+"""The request examples of the OpenAPI document. A test sends each of them to the API."""
 
 from fastapi.openapi.models import Example
 
