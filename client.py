@@ -1,4 +1,4 @@
-"""The one way to reach Temporal, and the one way a run of any kind is started."""
+"""Connects to Temporal and starts the workflows of runs, for the API and the worker."""
 
 from datetime import timedelta
 from typing import NamedTuple, Self
@@ -31,7 +31,8 @@ log = structlog.get_logger()
 
 INTERACTIVE = Priority(priority_key=1)
 
-# Temporal is there and says no: the search attributes or the namespace are missing, for example.
+# With these statuses Temporal has answered and refused the start, for example because the namespace
+# or a search attribute is missing. An operator has to correct the cause.
 _REFUSALS = frozenset(
     (
         RPCStatusCode.INVALID_ARGUMENT,
@@ -43,7 +44,8 @@ _REFUSALS = frozenset(
     )
 )
 
-# Metadata of traces that never holds a person's words, so it reaches Opik in every text mode.
+# Names of trace metadata that never contain a person's words. Their values are sent to Opik
+# unchanged, whatever REIN_TRACE_TEXT says.
 PLAIN_METADATA = (
     "accepted_at",
     "locale",
@@ -66,9 +68,10 @@ PLAIN_METADATA = (
 async def connect(
     settings: Settings, *, runtime: Runtime | None = None, lazy: bool = False
 ) -> Client:
-    """A client with Rein's converter and tracing.
+    """Return a Temporal client with Rein's data converter and tracing plugin.
 
-    TLS, API key and the like come from Temporal's own variables (TEMPORAL_TLS, TEMPORAL_API_KEY …).
+    The SDK reads TLS, API key and similar options from its own environment variables, such as
+    TEMPORAL_TLS and TEMPORAL_API_KEY. A `lazy` client connects when it is first used.
     """
     config = ClientConfig.load_client_connect_config()
     config["target_host"] = settings.temporal_address
@@ -92,7 +95,7 @@ async def connect(
 
 
 class StartOptions(NamedTuple):
-    """Where runs are started: the same for every run of an installation."""
+    """Options for starting workflows, which are the same for every run of an installation."""
 
     task_queue: str
     project: str
@@ -110,10 +113,10 @@ class StartOptions(NamedTuple):
 
 
 async def start_run(client: Client, request: RunRequest, options: StartOptions) -> None:
-    """Start the workflow of the run that `request` describes; starting it again changes nothing.
+    """Start the workflow of the run that `request` describes.
 
-    The API does it at once, the reconciler when that did not happen. Raises RPCError when Temporal
-    cannot be reached.
+    A repeated start of the same run has no effect. Raises RPCError when Temporal refuses or cannot
+    be reached, and RuntimeError when a lazy client cannot connect.
     """
     trace_url = f"{options.public_url}{run_path(request.trace_id)}/trace"
     context = TraceContext(
@@ -128,7 +131,8 @@ async def start_run(client: Client, request: RunRequest, options: StartOptions) 
                 task_queue=options.task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                # A task handed to a worker that died is given to another one after this.
+                # Temporal gives a workflow task to another worker if the first one does not
+                # complete the task within this time, for example because that worker died.
                 task_timeout=timedelta(seconds=2),
                 rpc_timeout=timedelta(seconds=3),
                 search_attributes=_search_attributes(request),
@@ -142,16 +146,17 @@ async def start_run(client: Client, request: RunRequest, options: StartOptions) 
                 priority=INTERACTIVE,
             )
     except WorkflowAlreadyStartedError:
-        return  # it ran to its end before: the row knows how
+        # The workflow was started before and has ended, so there is nothing left to start.
+        return
 
 
 async def start_accepted(
     client: Client, request: RunRequest, options: StartOptions, pool: Pool
 ) -> None:
-    """Start an accepted run; when Temporal refuses that for good, the run's events say why.
+    """Start an accepted run. If Temporal refuses, store an event that tells the caller why.
 
-    Raises RPCError, as `start_run` does. The reconciler tries it again all the same: what is wrong
-    may be mended meanwhile.
+    Raises what `start_run` raises. The reconciler retries even a refused start, because an operator
+    may have corrected the cause.
     """
     try:
         await start_run(client, request, options)

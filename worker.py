@@ -1,4 +1,7 @@
-"""The worker: the one place where everything is wired. Runs until SIGINT or SIGTERM."""
+"""The worker process: runs workflows and activities until SIGINT or SIGTERM.
+
+This module creates all objects that the workflows and activities need, and connects them.
+"""
 
 import asyncio
 import signal
@@ -37,14 +40,16 @@ from workflows.schedules import upsert_schedules
 
 log = structlog.get_logger()
 
-# Longer than two model calls of a minute, so that a deploy repeats none.
+# At shutdown the worker lets running activities finish for this long. An activity makes at most two
+# model calls of a minute each, so a deployment interrupts no call that would have to be repeated.
 GRACE = timedelta(seconds=155)
 
 
 async def register_prompts(pool: Pool) -> Prompt:
-    """Register every prompt file; returns the repair prompt.
+    """Store every prompt file in PostgreSQL, and return the newest repair prompt.
 
-    Raises RuntimeError when a file's text changed under a version that is registered already.
+    Raises RuntimeError when a file differs from the text that is stored under its version, or when
+    there is no repair prompt.
     """
     repair: Prompt | None = None
     async with acquire(pool) as conn:
@@ -65,7 +70,7 @@ async def register_prompts(pool: Pool) -> Prompt:
 
 
 async def register_search_attributes(client: Client) -> None:
-    """Add the search attributes that the namespace does not have yet."""
+    """Add those of Rein's search attributes that the Temporal namespace does not have yet."""
     operator = client.operator_service
     known = await operator.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
@@ -82,7 +87,8 @@ async def register_search_attributes(client: Client) -> None:
             AddSearchAttributesRequest(search_attributes=missing, namespace=client.namespace)
         )
     except RPCError as error:
-        if error.status != RPCStatusCode.ALREADY_EXISTS:  # another worker was faster
+        # Another worker may have added the same search attributes at the same time.
+        if error.status != RPCStatusCode.ALREADY_EXISTS:
             raise
 
 
@@ -94,7 +100,7 @@ def make_worker(
     settings: Settings,
     me: WorkerRow,
 ) -> Worker:
-    """Everything that Rein runs, wired."""
+    """Build the Temporal worker with all workflows and activities of Rein."""
     stages = StageRunner(
         pools.application,
         gemini,
@@ -127,14 +133,18 @@ def make_worker(
             RunActivities(pools.operations, finish).complete,
             reconcile.reconcile,
         ],
-        # The sandbox imports every workflow module again for each run: a third of the worker's
-        # time. workflows/ruff.toml bans what it would catch, the replay tests find the rest.
+        # The SDK's sandbox would import all workflow modules again for each run, which took a third
+        # of the worker's time. Instead, workflows/ruff.toml forbids non-deterministic calls, and
+        # the replay tests find what the linter misses.
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=settings.max_cached_workflows,
         max_concurrent_activities=200,
-        # A dead worker's workflow tasks are given to a living one after this.
+        # Temporal first offers a workflow task to the worker that has the workflow in its cache. If
+        # that worker does not take the task within this time, for example because it died, Temporal
+        # gives the task to any worker.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-        # Every beat is sent, because cancellation is heard of with the answer.
+        # An activity learns of its cancellation from Temporal's answer to a heartbeat. With these
+        # intervals the SDK sends every heartbeat at once instead of holding it back.
         max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_INTERVAL_S),
         default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_INTERVAL_S),
         graceful_shutdown_timeout=GRACE,
@@ -142,7 +152,7 @@ def make_worker(
 
 
 async def main() -> None:
-    """Wire, run, stop."""
+    """Connect to Temporal and PostgreSQL, and run the worker until a signal stops it."""
     settings = read_settings()
     logs.configure(settings.log_format)
     stopped = asyncio.Event()

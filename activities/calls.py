@@ -1,8 +1,8 @@
-"""One model call: its row in the spend ledger, its answer, its span.
+"""The model calls of a stage: their rows in the spend ledger, their answers, their spans.
 
-A call is reserved in the ledger before it is made and its raw answer is stored before it is read,
-so that whoever is killed in between leaves a trace of the money, and a retry that finds the stored
-answer does not buy it again.
+A call is reserved in the ledger before it is made, and its raw answer is stored before it is
+parsed. So the ledger knows the call even if the worker dies during it, and a retry that finds a
+stored answer does not pay for it again.
 """
 
 import asyncio
@@ -37,24 +37,28 @@ from tracing import ChildSpan, StageTrace
 
 log = structlog.get_logger()
 
-# How often another attempt's call of the same request is looked at, and how often PostgreSQL is
-# tried again with an answer in hand.
+# The seconds between two checks of another attempt's call for the same request, and between two
+# attempts to store an answer while PostgreSQL is unreachable.
 POLL_S, STORE_RETRY_S = 0.3, 0.5
-# A call is over long before its model timeout and this, unless its process hangs.
+# A reserved call counts as lost this many seconds after its model timeout. A live process has
+# settled it long before that.
 LOST_MARGIN_S = 30
-# A cancelled attempt stores what it has in hand, if PostgreSQL lets it, within this time.
+# A cancelled attempt has this many seconds to store the outcome of its call.
 LAST_WORDS_S = 5
 
 
 class Superseded(Exception):
-    """The attempt works for nobody: its run has ended, or its call was given up as lost.
+    """The attempt's result is no longer wanted: its run has ended, or its call counts as lost.
 
-    What it still knows is not recorded, because others have recorded otherwise.
+    The attempt must not record anything more, because a different outcome is recorded already.
     """
 
 
 class ModelCalls:
-    """The calls of one attempt of a stage, each a child span of `trace` named `span_name`."""
+    """The model calls of one attempt of a stage.
+
+    Each call gets a span with the name `span_name` below the span of `trace`.
+    """
 
     def __init__(
         self,
@@ -78,11 +82,11 @@ class ModelCalls:
     async def answer(
         self, request: Request, begin: Callable[[Connection], Awaitable[None]]
     ) -> Answer:
-        """The stored answer to exactly this request, or a newly bought one.
+        """Return the stored answer to exactly this request, or call the model for a new one.
 
-        `begin` writes that the stage is under way, in the transaction that reserves the call.
-        While another attempt makes the same call, this one waits for its answer. Raises ModelError
-        when there is no answer, and Superseded.
+        `begin` records that the stage has started, in the transaction that reserves the call.
+        While another attempt makes the same call, this attempt waits for that call's answer.
+        Raises ModelError when there is no answer, and Superseded when nobody wants one any more.
         """
         span = self._span(request)
         reservation = self._reservation(request, span)
@@ -110,10 +114,10 @@ class ModelCalls:
         )
 
     async def _buy(self, call: ModelCall, span: ChildSpan, reserve: Decimal | None) -> Answer:
-        """Make the call and settle it, also when the attempt is cancelled meanwhile.
+        """Make the call and store its outcome, even if the attempt is cancelled during the call.
 
-        An attempt that Temporal gave up waits for the answer all the same: it is paid for, and the
-        next attempt reads it.
+        If Temporal gave up the attempt (after missed heartbeats, for example), the attempt still
+        waits for the answer, because it is paid for and the next attempt can use it.
         """
         asking = asyncio.create_task(self._gemini.ask(call))
         settling = asyncio.create_task(self._settle(call, span, reserve, asking))
@@ -123,7 +127,8 @@ class ModelCalls:
             given_up = was_given_up()
             if not given_up:
                 asking.cancel()
-            # What the call raises now is in the ledger and in its span already.
+            # These errors are recorded already, except for a timeout: it leaves the call reserved,
+            # so that the call counts as lost later.
             with suppress(ModelError, Superseded, TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S + (call.timeout_s if given_up else 0)):
                     await settling
@@ -136,7 +141,10 @@ class ModelCalls:
         reserve: Decimal | None,
         asking: asyncio.Task[str],
     ) -> Answer:
-        """Store the raw answer, or why there is none, before anything else."""
+        """Wait for the call, then store its raw answer, or the reason why there is none.
+
+        Raises ModelError when there is no answer, and Superseded when the call counts as lost.
+        """
         try:
             body = await asking
         except ModelError as error:
@@ -194,7 +202,11 @@ class ModelCalls:
         )
 
     async def _store(self, settlement: Settlement) -> None:
-        """Store a settlement, however long PostgreSQL is away: what was bought is in hand here."""
+        """Store the outcome of a call; retry for as long as PostgreSQL is unreachable.
+
+        Until then the paid answer exists only in this process. Raises Superseded when the call
+        counts as lost already.
+        """
         while True:
             try:
                 async with self._transaction() as conn:
@@ -206,9 +218,13 @@ class ModelCalls:
             await asyncio.sleep(STORE_RETRY_S)
 
     def _read_back(self, paid: PaidCall, request: Request) -> Answer:
-        """An answer that an earlier attempt paid for: tokens and cost belong to that one's span."""
+        """Return a stored answer that an earlier attempt paid for.
+
+        Its tokens and its cost are recorded on the span of the earlier call, so that they count
+        only once.
+        """
         answer = take_apart(paid.answer)
-        if paid.error_code == "OUTPUT_TOO_LARGE":  # what is stored is only a part of it
+        if paid.error_code == "OUTPUT_TOO_LARGE":  # only its beginning is stored
             answer = replace(answer, problem="OUTPUT_TOO_LARGE")
         span = self._trace.child(
             self._span_name,
@@ -282,7 +298,10 @@ async def _reserve(conn: Connection, reservation: Reservation) -> Standing:
 
 
 def lost_span(call: SettledCall) -> ChildSpan:
-    """The span of a call that its own attempt stored none of, from what the ledger knows."""
+    """Build the span of a call from the ledger, if the attempt that made the call stored no span.
+
+    The attempt's worker may have died during the call, for example.
+    """
     span = ChildSpan(
         id=call.call_id,
         name=call.span,

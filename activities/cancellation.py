@@ -1,4 +1,4 @@
-"""Why an attempt of an activity was cancelled, which says what is to become of its model call."""
+"""Find out why an attempt was cancelled, which decides what happens to its model call."""
 
 from temporalio import activity
 
@@ -6,16 +6,17 @@ from domain.run_errors import ModelErrorCode as Code
 
 
 def was_given_up() -> bool:
-    """Whether this attempt was cancelled though nobody wants its run to stop.
+    """Tell whether Temporal gave up this attempt although neither its run nor its worker stops.
 
-    Temporal missed its heartbeats, say, and has begun another attempt.
+    Temporal does so when it misses the attempt's heartbeats, for example, and then starts another
+    attempt. False if the attempt is not cancelled at all.
     """
     details = activity.cancellation_details()
     return details is not None and not (details.cancel_requested or details.worker_shutdown)
 
 
 def stop_code() -> Code:
-    """Why this attempt was cancelled."""
+    """Return the error code for the reason why this attempt was cancelled."""
     details = activity.cancellation_details()
     if details is not None and details.worker_shutdown:
         return "WORKER_STOPPED"

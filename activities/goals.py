@@ -1,4 +1,4 @@
-"""The four stages of a goal, and what is a goal's own when its run ends."""
+"""The four stages of a goal's run, and what is added to the trace when such a run ends."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -227,36 +227,37 @@ PLAN = StageSpec(
 
 
 class GoalActivities:
-    """The stages of GoalGenerationWorkflow; each stores its result before it returns it."""
+    """The stages of GoalGenerationWorkflow as activities. Each stores its result and returns it."""
 
     def __init__(self, stages: StageRunner) -> None:
         self._stages = stages
 
     @activity.defn
     async def preprocess(self, request: PreprocessRequest) -> ClarifiedGoal:
-        """Clarify a raw goal, or refuse it."""
+        """Clarify a person's goal, or refuse it: the result's `verdict` says which."""
         return await self._stages.run(PREPROCESS, request)
 
     @activity.defn
     async def generate(self, request: GenerateRequest) -> Resolution:
-        """Write a resolution, or write it again with the evaluator's suggestions."""
+        """Write a resolution, or revise a rejected one with the suggestions of its evaluation."""
         return await self._stages.run(REVISE if request.rejected else GENERATE, request)
 
     @activity.defn
     async def evaluate(self, request: EvaluateRequest) -> Evaluation:
-        """Score a resolution on four dimensions; the overall score is Rein's own arithmetic."""
+        """Let the model score a resolution on four dimensions; Rein computes the overall score."""
         return await self._stages.run(EVALUATE, request)
 
     @activity.defn
     async def plan(self, request: PlanRequest) -> PlanRef:
-        """Plan the weeks; the dates are Rein's own arithmetic."""
+        """Let the model plan weeks and weekdays; Rein computes the dates."""
         return (await self._stages.run(PLAN, request)).ref()
 
 
 async def finish_goal(conn: Connection, end: RunEnd) -> Ending:
-    """The scores of the resolution that a goal's run ended with, for its trace.
+    """Return what a goal's run adds to its trace at its end: its scores, or its refusal's code.
 
-    A run that did not come to its end shows the newest scores it has.
+    The scores are those of the resolution that is the run's result. A run without a result, for
+    example a cancelled one, gets the scores of its newest evaluation, if it has any.
     """
     outcome = GoalOutcome.model_validate(end.result) if end.result else None
     if outcome and outcome.refusal_code:
@@ -292,7 +293,10 @@ def _language(locale: str | None, of: str) -> str:
 
 
 def _context(context: GoalContext, limits: Limits, today: date) -> str:
-    """What the person said of themselves, and the limits that Rein checks the answer against."""
+    """Render the context for a prompt: the person's remarks, and the limits of the answer.
+
+    Rein checks the model's answer against the same limits.
+    """
     deadline, minutes = limits.deadline, limits.minutes_per_week
     days = ", ".join(weekday(day) for day in limits.open_days(today, 1))
     in_a_week = deadline is not None and deadline < today + timedelta(days=6)
@@ -309,7 +313,10 @@ def _context(context: GoalContext, limits: Limits, today: date) -> str:
 
 
 def _json(model: BaseModel, as_draft: type[BaseModel]) -> str:
-    """The part of one of our models that the model wrote, without our ids."""
+    """Render a stored result as JSON with only the fields that the language model wrote.
+
+    `as_draft` is the class of the model's answer, which lacks the ids that Rein added.
+    """
     return model.model_dump_json(include=set(as_draft.model_fields))
 
 

@@ -1,4 +1,4 @@
-"""Housekeeping: every accepted run has a workflow, and every row knows how its workflow ended."""
+"""The reconciler: it starts accepted runs that have no workflow, and closes rows of ended ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -37,14 +37,18 @@ from tracing import RunEnd, lost_end
 
 log = structlog.get_logger()
 
-# The API starts a run at once; what has no workflow after this was cut off in between.
+# The API starts a run's workflow as soon as it has stored the run. The reconciler checks a run that
+# is older than this and has no event as recent as this: its workflow may be missing or ended.
 GRACE = timedelta(seconds=20)
-# After an operator's reset a run whose row has ended may be terminated later: look back this far.
+# The reconciler also checks workflows that closed within this time, because a run that an operator
+# reset may be terminated although its row has an end already.
 LOOK_BACK = timedelta(hours=1)
-# Runs that one round looks at: a second of Temporal's time, and nobody else's.
+# The number of runs that one round checks, AT_ONCE at a time, with one request to Temporal per run.
+# The limit keeps a round short: this many requests take Temporal about a second.
 A_ROUND = 500
 AT_ONCE = 16
-# Temporal allows a namespace 10 lists and counts a second by default, the operators' included.
+# The seconds between two list requests. By default Temporal allows 10 list and count requests per
+# second and namespace, which the reconciler shares with the operators.
 BETWEEN_LISTS_S = 0.5
 LISTED = 1000
 EXPIRED_KEYS_A_ROUND = 10_000
@@ -55,7 +59,8 @@ LOST: dict[int, RunStatus] = {
     Status.WORKFLOW_EXECUTION_STATUS_FAILED: "failed",
     Status.WORKFLOW_EXECUTION_STATUS_CANCELED: "cancelled",
 }
-# Temporal itself is away or overloaded: the whole round is tried again, not one run counted bad.
+# With these answers Temporal itself is unreachable or overloaded, so the whole round fails and is
+# retried. Any other error concerns one run, which is counted as failed.
 TEMPORAL_AWAY = frozenset(
     (
         RPCStatusCode.UNAVAILABLE,
@@ -67,9 +72,10 @@ TEMPORAL_AWAY = frozenset(
 
 
 class ReconcileActivities:
-    """Compares rows with workflows and mends the difference; every step may be repeated.
+    """Compares the rows of runs with their workflows and repairs what differs.
 
-    A run that cannot be mended is logged by its trace id and counted; the others go on.
+    Every step is idempotent. A run that cannot be repaired is logged with its trace id and counted,
+    and the reconciler continues with the other runs.
     """
 
     def __init__(
@@ -89,11 +95,12 @@ class ReconcileActivities:
 
     @activity.defn
     async def reconcile(self, after: Cursor | None = None) -> Reconciled:
-        """Start runs that Temporal does not know; record the end of those that ended unawares.
+        """Start accepted runs that have no workflow, and record ends that no row has yet.
 
-        A run has no workflow when the process that accepted it died in between, or when Temporal
-        lost its database: starting it again buys no stored answer twice. A round looks at no more
-        than `A_ROUND` quiet runs and says how far it came; the next one goes on `after` that.
+        A run has no workflow if the process that accepted it died before it started the workflow,
+        or if Temporal lost its database. A restarted run does not pay again for stored answers.
+        A round checks at most `A_ROUND` unfinished runs without recent events, the oldest first.
+        Its result says how far it came (`reached`), and the next round continues `after` that run.
         """
         async with acquire(self._pool) as conn:
             quiet = await select_quiet(conn, GRACE, after, A_ROUND)
@@ -107,9 +114,11 @@ class ReconcileActivities:
         return total.model_copy(update={"reached": reached})
 
     async def _ended_lately(self) -> AsyncIterator[list[Ended]]:
-        """A run that ends by itself sets its status; one that was ended still says running.
+        """List the workflows that were ended from outside lately, in pages.
 
-        Raw, because the SDK's own list fails on a paused run, whose status it does not know.
+        A workflow that ends by itself sets its attribute ReinStatus; one that was ended from
+        outside, for example terminated, still has the value `running`. This is the raw gRPC call,
+        because the SDK's own method fails on paused workflows, whose status it does not know.
         """
         since = (datetime.now(UTC) - LOOK_BACK).isoformat()
         request = ListWorkflowExecutionsRequest(
@@ -130,7 +139,11 @@ class ReconcileActivities:
             await asyncio.sleep(BETWEEN_LISTS_S)
 
     async def _mend(self, workflow_id: str) -> Reconciled:
-        """Start or close one run, if it needs that. Raises what concerns all of them."""
+        """Start or close one run, if that is necessary.
+
+        An error of this run is logged and counted. Raises the errors that concern all runs:
+        PostgreSQL or Temporal is unreachable.
+        """
         try:
             execution = await self._newest(workflow_id)
             if execution is None:
@@ -146,7 +159,10 @@ class ReconcileActivities:
             return Reconciled(failed=1)
 
     async def _newest(self, workflow_id: str) -> WorkflowExecutionInfo | None:
-        """The last execution of a workflow: a reset ends one and begins another."""
+        """Return the newest execution of a workflow; None if Temporal does not know the workflow.
+
+        A workflow that an operator reset has several executions.
+        """
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
         )
@@ -180,7 +196,10 @@ class ReconcileActivities:
         return Reconciled(closed=int(closed))
 
     async def _told_end(self, trace_id: UUID, execution: WorkflowExecutionInfo) -> RunEnd:
-        """The end of a run that told its outcome to Temporal, but could not record it itself."""
+        """Build the end of a run from the result of its completed workflow.
+
+        This happens if the workflow could not record its end in PostgreSQL itself.
+        """
         ended = _ended(execution)
         handle = self._client.get_workflow_handle(ended.workflow_id, run_id=ended.run_id)
         result = await handle.result()
@@ -206,7 +225,7 @@ class ReconcileActivities:
         )
 
     async def _lost_end(self, trace_id: UUID, execution: WorkflowExecutionInfo) -> RunEnd:
-        """The end of a run that could not record it, as its last event in Temporal tells it."""
+        """Build the end of a run without a result from the last event of its workflow's history."""
         answer = await self._client.workflow_service.get_workflow_execution_history(
             GetWorkflowExecutionHistoryRequest(
                 namespace=self._client.namespace,
@@ -223,7 +242,7 @@ class ReconcileActivities:
             LOST[execution.status],
             execution.close_time.ToDatetime(UTC),
             project=self._project,
-            # What an operator wrote when terminating the run.
+            # The reason that an operator gave for terminating the workflow; often empty.
             reason=closed.workflow_execution_terminated_event_attributes.reason,
         )
         failure = closed.workflow_execution_failed_event_attributes.failure
@@ -234,7 +253,11 @@ class ReconcileActivities:
         return end
 
     async def _record(self, end: RunEnd, run_id: str) -> bool:
-        """Record an end; without its kind's own part when that fails, because a run has to end."""
+        """Record the end of a run; return False if it was recorded before.
+
+        If the `finish` function of the run's kind fails, the end is recorded without it, because
+        every run has to end.
+        """
         try:
             async with acquire(self._pool) as conn, conn.transaction():
                 return await record_end(conn, end, run_id, self._finish)
@@ -247,7 +270,10 @@ class ReconcileActivities:
 
 
 async def _each(ids: Iterable[str], mend: Callable[[str], Awaitable[Reconciled]]) -> Reconciled:
-    """Mend all of them, `AT_ONCE` at a time."""
+    """Call `mend` for each workflow id, `AT_ONCE` at a time, and return the sum of the results.
+
+    The first error of `mend` stops the others and is raised.
+    """
     waiting, total = iter(ids), Reconciled()
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What a stage asks of the model: its prompt filled in, in the terms of the model that is asked."""
+"""The requests of a stage to the model: a filled-in prompt, with the model's own parameters."""
 
 import hashlib
 import json
@@ -15,7 +15,10 @@ from prompts.library import Prompt, render
 
 
 class Request(NamedTuple):
-    """A call and the prompt that it was made from; `repair` marks the second call of a stage."""
+    """A model call, and the prompt that it was built from.
+
+    `repair` marks the second call of a stage, which asks the model to correct its first answer.
+    """
 
     call: ModelCall
     prompt: PromptRef
@@ -23,14 +26,17 @@ class Request(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Two requests with the same hash ask the model for the same thing."""
+        """The hash of all that the model is asked.
+
+        Requests with the same hash can share one answer.
+        """
         asked = asdict(self.call) | {"schema": self.call.schema.__name__}
         del asked["timeout_s"]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
-        """The size of all that the provider counts as input: the texts and the schema."""
+        """The size in bytes of all that the provider counts as input: the texts and the schema."""
         call = self.call
         schema = json.dumps(response_schema(call.schema))
         return sum(len(text.encode()) for text in (call.system, call.user, schema))
@@ -39,7 +45,10 @@ class Request(NamedTuple):
 def first_request(
     prompt: Prompt, data: dict[str, str], schema: type[BaseModel], *, model: str, timeout_s: float
 ) -> Request:
-    """The prompt with `data` filled in, in the terms of `model`."""
+    """Build the first request of a stage: fill `data` into the prompt, and adapt it to `model`.
+
+    Not every model accepts a temperature, and some models need additional tokens for thinking.
+    """
     rendered = render(prompt, data)
     call = ModelCall(
         model=model,
@@ -57,7 +66,10 @@ def first_request(
 
 
 def repair_request(first: Request, repair: Prompt, error: ModelError) -> Request:
-    """The request again with what was wrong, never the broken answer; more room if it was cut."""
+    """Build the second request of a stage: the first one, with a description of what was wrong.
+
+    The wrong answer itself is not sent. If it was cut off, the second answer may be twice as long.
+    """
     call = first.call
     schema = json.dumps(call.schema.model_json_schema())
     rendered = render(repair, {"error": error.message, "schema": schema})
@@ -71,5 +83,5 @@ def repair_request(first: Request, repair: Prompt, error: ModelError) -> Request
 
 
 def prompt_name(prompt: PromptRef) -> str:
-    """How spans name a prompt, e.g. `plan:v2`."""
+    """Return the name of a prompt version in spans, for example `plan:v2`."""
     return f"{prompt.stage}:v{prompt.version}"

@@ -1,4 +1,4 @@
-"""A run that repeats another one from a stage: it refers to what came before, copying nothing."""
+"""Reruns: a run that repeats another one from a stage on, and refers to its earlier results."""
 
 from datetime import date
 from uuid import UUID
@@ -16,14 +16,14 @@ from domain.runs import Rerun, RunRequest, Stage
 
 
 class RerunActivities:
-    """Reads what a rerun starts from."""
+    """The activity that reads the earlier results that a rerun starts from."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     @activity.defn
     async def take_over(self, request: GoalRequest) -> TakenOver:
-        """What the rerun's request names, from the rows of the runs that made it."""
+        """Return the results that the rerun's request refers to; all None for a new run."""
         named = request.rerun
         if named is None:
             return TakenOver()
@@ -44,17 +44,20 @@ class RerunActivities:
 
 
 async def repeat_run(conn: Connection, source: RunRequest, from_stage: Stage, today: date) -> Rerun:
-    """For kinds whose reruns take nothing over: everything is done again."""
+    """Describe a rerun that takes no results over, so that all its stages run again.
+
+    This is the default for kinds of runs that have no function of their own.
+    """
     return Rerun(source_trace_id=source.trace_id, from_stage=from_stage)
 
 
 async def repeat_goal(
     conn: Connection, source: RunRequest, from_stage: Stage, today: date
 ) -> GoalRerun:
-    """Names what a rerun of a goal takes over from the run it repeats.
+    """Describe the rerun of a goal, with the ids of the results that it takes over.
 
-    Raises NotReady when that run never came as far as the stage, and DeadlinePassed when nothing
-    is left of the time that its plan was for.
+    Raises NotFound for an unknown run, NotReady if the repeated run lacks a result that
+    `from_stage` needs, and DeadlinePassed if the goal's deadline is before `today`.
     """
     report = await select_goal(conn, source.tenant, source.trace_id)
     if report is None:

@@ -1,4 +1,4 @@
-"""How a run of any kind ends: its row, its last event, its scores and the end of its trace."""
+"""The end of a run of any kind: it updates the row, appends the last event, closes the trace."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,23 +17,26 @@ from tracing import RunEnd, Score, close_trace, put_scores, store_lost_steps
 
 @dataclass(frozen=True)
 class Ending:
-    """What a kind of run adds to the end of its trace."""
+    """The scores, and the metadata (`facts`), that a kind of run adds to its trace at its end."""
 
     scores: list[Score] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-# A kind's own part of the end, in the transaction that records it.
+# The function of a kind of run that is called in the transaction that records a run's end.
 Finish = Callable[[Connection, RunEnd], Awaitable[Ending]]
 
 
 async def finish_nothing(conn: Connection, end: RunEnd) -> Ending:
-    """For kinds that have nothing of their own to do at the end."""
+    """Add nothing to the trace; the default for kinds without a function of their own."""
     return Ending()
 
 
 class RunActivities:
-    """What every kind of run shares. The pool is the operations' one: it meets any tenant's run."""
+    """The activity that all kinds of runs share.
+
+    `pool` has the role of operations, because the activity records the runs of every tenant.
+    """
 
     def __init__(self, pool: Pool, finish: Mapping[RunKind, Finish]) -> None:
         self._pool = pool
@@ -41,7 +44,7 @@ class RunActivities:
 
     @activity.defn
     async def complete(self, end: RunEnd) -> None:
-        """Record the end of a run; the tracing interceptor calls it, whatever the end is."""
+        """Record the end of a run. The tracing interceptor calls this at the end of every run."""
         async with acquire(self._pool) as conn, conn.transaction():
             await record_end(conn, end, activity.info().workflow_run_id or "", self._finish)
 
@@ -49,10 +52,11 @@ class RunActivities:
 async def record_end(
     conn: Connection, end: RunEnd, workflow_run_id: str, finish: Mapping[RunKind, Finish]
 ) -> bool:
-    """Store how a run ended and close its trace; False when that was done before.
+    """Store how a run ended and close its trace.
 
-    Raises ValidationError for a result that is no RunOutcome, and ValueError for a status that no
-    run can have: both are mistakes in the workflow's code.
+    Returns False if this was done before, or if the run has no row. Raises ValidationError for a
+    result that is not a RunOutcome, and ValueError for an unknown status; both are bugs in the
+    workflow.
     """
     outcome = None if end.result is None else RunOutcome.model_validate(end.result)
     code = run_error_code(end.error_type) if end.error_type else None
@@ -68,7 +72,7 @@ async def record_end(
         ended_at=end.ended_at,
     )
     if kind is None or calls is None:
-        if end.root:  # a workflow that somebody started past the API: a trace, but no row
+        if end.root:  # started without the API: a trace, but no row
             await close_trace(conn, end, output=end.result, metadata={"status": end.status})
         return False
     await append_event(

@@ -1,8 +1,8 @@
-"""One LLM stage: render, ask, parse, record. The single meeting point of prompts, llm, tracing, db.
+"""A stage of a run: fill in the prompt, call the model, parse the answer, record the result.
 
-The order is what makes it safe to be killed at any line: the calls are in the ledger before their
-answers are read (activities/calls.py), and the result, its event and its spans are stored in one
-transaction.
+A worker may die at any line without damage, because of the order of the steps: an answer is in the
+ledger before it is parsed (activities/calls.py), and the result, its event and its spans are stored
+in one transaction.
 """
 
 import asyncio
@@ -38,10 +38,12 @@ Q = TypeVar("Q", bound=StageRequest)
 D = TypeVar("D", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
-# An error that nobody has classified is worth this many attempts, not more.
+# An error without a class (code UNKNOWN) is probably a bug, so it is retried only until this many
+# attempts have failed.
 UNCLASSIFIED_ATTEMPTS = 5
-# Each beat costs 3 ms of CPU. Cancellation is heard of with a beat; a worker that died is noticed
-# without them (activities/workers.py).
+# The seconds between two heartbeats, each of which costs 3 ms of CPU. An activity learns of its
+# cancellation from the answer to a heartbeat. The death of a worker is detected without heartbeats
+# (activities/workers.py), so they need not be frequent.
 HEARTBEAT_INTERVAL_S = 3
 
 
@@ -55,36 +57,37 @@ def _stays_wrong(request: StageRequest, draft: BaseModel) -> None:
 
 @dataclass(frozen=True)
 class StageSpec(Generic[Q, D, R]):
-    """A stage as data: what it asks of the model, and what becomes of the answer.
+    """The description of a stage: what it asks the model, and what is done with the answer.
 
-    Its request is a `Q`, the model's answer a `D`, its result an `R`. Workflow, activity, run card,
-    events and readiness all read it here.
+    `Q` is the type of the stage's request, `D` that of the model's answer and `R` that of the
+    stored result.
     """
 
     name: Stage
-    """The word for it in rows, events, manifests and prompts."""
+    """The stage's name in rows, events, manifests and prompts."""
     span: str
-    """The name of its span; `call` is the name of its model calls' spans."""
+    """The name of the stage's span in the trace."""
     call: str
+    """The name of the spans of the stage's model calls."""
     doing: str
-    """What the run does now, for watchers and the run card: "Planning the weeks"."""
+    """What the run does during the stage, for events and the Temporal UI: "Planning the weeks"."""
     summary: str
-    """What is to be done, for the Temporal UI: "Plan the weeks"."""
+    """The activity's summary in the Temporal UI: "Plan the weeks"."""
     schema: type[D]
     render: Callable[[Q], dict[str, str]]
-    """What the prompt's names are filled with."""
+    """Returns the values for the placeholders of the prompt, by their names."""
     store: Callable[[Connection, Q, D], Awaitable[R]]
-    """Stores the result in the open transaction and returns what is stored."""
+    """Stores the result in the open transaction and returns it as it is stored."""
     describe: Callable[[R], tuple[str, dict[str, Any]]]
-    """The sentence and the facts of the event that tells the result."""
+    """Returns the message and the data of the event that reports the result."""
     validate: Callable[[Q, D], str | None] = _is_fine
-    """Names what is wrong with a well-formed answer."""
+    """Returns what is wrong with a well-formed answer, or None if nothing is."""
     mend: Callable[[Q, D], D | None] = _stays_wrong
-    """Makes an answer right that is still wrong after its repair; None fails the stage."""
+    """Corrects an answer that is wrong even after its repair; None lets the stage fail."""
 
 
 class StageRunner:
-    """Runs stages; holds what they need from the world."""
+    """Runs attempts of stages. It holds their dependencies and a cache of the prompts."""
 
     def __init__(
         self, pool: Pool, gemini: Gemini, *, repair: Prompt, timeout_s: float, worker_id: int
@@ -97,10 +100,10 @@ class StageRunner:
         self._prompts: dict[PromptRef, Prompt] = {}
 
     async def run(self, spec: StageSpec[Q, D, R], request: Q) -> R:
-        """One attempt of one stage.
+        """Run one attempt of a stage and return its stored result.
 
-        Raises ApplicationError with the error's code as its type: retryable, with the wait that
-        the provider asked for, or not.
+        Raises ApplicationError, whose type is the error's code. It tells Temporal whether to retry
+        the stage, and after which time if the provider asked for one.
         """
         async with heartbeating():
             attempt = _Attempt(self, spec, request)
@@ -113,11 +116,12 @@ class StageRunner:
             except Superseded as error:
                 raise ApplicationError(f"Given up: {error}", type="SUPERSEDED") from error
             except Exception as error:
-                # Temporal keeps the whole chain of an error, and shows it to operators.
+                # Without the cause: Temporal stores the causes of an error and shows them to
+                # operators, and their messages may contain a person's text.
                 raise await attempt.fail(error) from None
 
     async def _prompts_of(self, request: StageRequest) -> tuple[Prompt, Prompt]:
-        """The stage's own prompt and the one that repairs its answer."""
+        """Return the stage's own prompt, and the prompt that asks for a corrected answer."""
         repair = await self._prompt(request.repair) if request.repair else self._repair
         return await self._prompt(request.prompt), repair
 
@@ -137,10 +141,10 @@ class StageRunner:
 
 
 class _Attempt(Generic[Q, D, R]):
-    """One attempt of a stage: obtain an answer, then record it; or record why there is none.
+    """One attempt of a stage: it obtains an answer and records it, or records why there is none.
 
-    Each transaction writes its event, which locks the run's row, before its spans. The end of a run
-    locks them in the same order, so the two never wait for each other.
+    Each transaction writes its event, which locks the run's row, before it writes spans. The
+    transaction that ends a run takes these locks in the same order, so the two cannot deadlock.
     """
 
     def __init__(self, runner: StageRunner, spec: StageSpec[Q, D, R], request: Q) -> None:
@@ -165,9 +169,10 @@ class _Attempt(Generic[Q, D, R]):
         )
 
     async def obtain(self, prompt: Prompt, repairing: Prompt) -> D:
-        """The stage's answer as its draft model, with one repair when the first one is broken.
+        """Return the model's parsed answer; ask for one correction if the first answer is wrong.
 
-        Raises ModelError and Superseded.
+        Raises ModelError if there is no usable answer, and Superseded if the attempt's result is
+        no longer wanted.
         """
         first = first_request(
             prompt,
@@ -185,7 +190,7 @@ class _Attempt(Generic[Q, D, R]):
         return await self._ask(repair)
 
     async def record(self, draft: D) -> R:
-        """Store the result, its event and its spans together."""
+        """Store the result, its event and its spans in one transaction, and return the result."""
         async with self._transaction() as conn:
             result = await self._spec.store(conn, self._request, draft)
             message, facts = self._spec.describe(result)
@@ -194,9 +199,9 @@ class _Attempt(Generic[Q, D, R]):
         return result
 
     async def fail(self, error: Exception) -> ApplicationError:
-        """Record a failed attempt and say what Temporal is to do about it.
+        """Record a failed attempt, and return the error that tells Temporal whether to retry.
 
-        When PostgreSQL is what is away, recording raises too, and the next attempt notes this one
+        Raises Unavailable if PostgreSQL is unreachable; the next attempt then records this one
         as lost.
         """
         failure = error if isinstance(error, ModelError) else _unclassified(error)
@@ -222,7 +227,7 @@ class _Attempt(Generic[Q, D, R]):
         )
 
     async def cancelled(self) -> None:
-        """Record that the attempt was stopped from outside; its call is in the ledger already."""
+        """Record that the attempt was cancelled. The ledger has the outcome of its call already."""
         code = stop_code()
         async with self._transaction() as conn:
             await self._trace.fail(
@@ -267,7 +272,10 @@ class _Attempt(Generic[Q, D, R]):
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Beat at once and until the block is left, so that a cancelled activity hears of it."""
+    """Send heartbeats to Temporal until the block is left, the first one at once.
+
+    An activity learns of its cancellation only from the answers to its heartbeats.
+    """
     activity.heartbeat()
     task = asyncio.create_task(_heartbeat())
     try:
@@ -283,20 +291,23 @@ async def _heartbeat() -> None:
 
 
 def _backoff() -> timedelta:
-    """What Temporal waits after this attempt when nobody named a time."""
+    """Return how long Temporal waits before the next attempt if the error names no time."""
     info = activity.info()
     policy = info.retry_policy
     if policy is None:
         return timedelta()
     longest = policy.maximum_interval or 100 * policy.initial_interval
-    # The exponent is bounded because a timedelta is.
+    # The exponent is limited, because a timedelta overflows.
     return min(
         policy.initial_interval * policy.backoff_coefficient ** min(info.attempt - 1, 30), longest
     )
 
 
 def _unclassified(error: Exception) -> ModelError:
-    """An error that is no answer of the model: PostgreSQL away, or a mistake of ours."""
+    """Return the ModelError for an error that has nothing to do with the model.
+
+    PostgreSQL is unreachable, the run has no row, or there is a bug (code UNKNOWN).
+    """
     if isinstance(error, Unavailable):
         return ModelError("DATABASE_UNAVAILABLE", "PostgreSQL did not answer")
     if isinstance(error, NotFound):

@@ -1,9 +1,9 @@
-"""A worker that dies is noticed by the others, and what it was doing is begun again at once.
+"""Workers detect the death of another worker and let Temporal retry its activities at once.
 
-Heartbeats alone would be a bad watch: a short timeout cuts living calls on a busy machine, a long
-one lets everybody wait. So each process holds an advisory lock in PostgreSQL, over a connection
-that dies with it; the others see that the lock is free, and fail the activities of the dead one, so
-that Temporal tries them again. The heartbeat timeout remains for what this does not see.
+Heartbeat timeouts alone are not enough: a short timeout aborts running calls on a busy machine, and
+a long one delays every retry. So each worker holds an advisory lock in PostgreSQL over a connection
+that ends with its process. When the other workers find the lock free, they fail the activities of
+the dead worker, and Temporal retries them. The heartbeat timeout covers what the locks do not show.
 """
 
 import asyncio
@@ -34,24 +34,26 @@ from domain.errors import Unavailable
 
 log = structlog.get_logger()
 
-# A worker is dead when two looks in a row find its lock free.
+# The seconds between two checks of the locks. A worker is dead if two checks in a row find its lock
+# free.
 LOOK_S = 0.6
-# Whoever lost its own connection lets the others come back before it looks again.
+# After a worker has lost its own connection, it checks no locks for this many seconds, because the
+# other workers may have lost theirs too and have to reconnect first.
 RETURN_S = 5
-# The runs that are asked about when a worker died, and how many at once; for further ones the
-# heartbeat timeout has to do.
+# After a worker's death at most MOST_RUNS runs are checked for its activities, AT_ONCE at a time.
+# The activities of further runs are retried after their heartbeat timeout.
 MOST_RUNS, AT_ONCE = 2000, 16
 STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 
 
 def this_worker() -> WorkerRow:
-    """A new id for this process, and the name that it is to have at Temporal."""
+    """Return a new worker id for this process, and its identity as Temporal shows it."""
     worker_id = secrets.randbits(31)
     return WorkerRow(worker_id, f"{os.getpid()}@{socket.gethostname()}/{worker_id}")
 
 
 class WorkerWatch:
-    """Keeps this process among the living, and looks after the work of those that died."""
+    """Shows the other workers that this process is alive, and retries the work of dead workers."""
 
     def __init__(self, url: str, pool: Pool, client: Client, me: WorkerRow) -> None:
         self._url = url
@@ -63,7 +65,10 @@ class WorkerWatch:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """While the block lasts, this process lives; it begins when the others can see that."""
+        """Count this process as alive, and watch the other workers, until the block is left.
+
+        The block is entered as soon as the other workers can see that this process is alive.
+        """
         tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._watch())]
         try:
             await self._present.wait()
@@ -72,7 +77,7 @@ class WorkerWatch:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(Unavailable):  # then somebody finds that the lock is free
+            with suppress(Unavailable):  # then another worker finds the lock free
                 async with acquire(self._pool) as conn:
                     await delete_worker(conn, self._me.worker_id)
 
@@ -113,7 +118,7 @@ class WorkerWatch:
             return set(await select_absent_workers(conn)) - {self._me}
 
     async def _take_over(self, dead: WorkerRow) -> None:
-        """Fail what a dead worker was doing, if nobody else does."""
+        """Fail the activities of a dead worker, unless another worker is doing so already."""
         async with acquire(self._pool) as conn:
             if not await delete_worker(conn, dead.worker_id):
                 return
@@ -123,10 +128,10 @@ class WorkerWatch:
 
 
 async def fail_activities(client: Client, identity: str, workflow_ids: Sequence[str]) -> int:
-    """Fail the activities of these workflows that a worker is at, so that they are tried again.
+    """Fail the activities that a worker runs for these workflows, so that Temporal retries them.
 
-    Returns how many there were. Activities of workflows that cannot be asked about are left to
-    their heartbeat timeout.
+    Returns the number of failed activities. If Temporal cannot describe a workflow, its activities
+    are retried after their heartbeat timeout.
     """
     turn = asyncio.Semaphore(AT_ONCE)
 
@@ -138,7 +143,7 @@ async def fail_activities(client: Client, identity: str, workflow_ids: Sequence[
 
 
 async def _fail_activities_of(client: Client, identity: str, workflow_id: str) -> int:
-    # Raw, because the SDK's own description fails on a paused run.
+    # This is the raw gRPC call, because the SDK's own method fails on paused workflows.
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
     )
@@ -154,7 +159,7 @@ async def _fail_activities_of(client: Client, identity: str, workflow_id: str) -
                 await handle.fail(_died())
                 failed += 1
     except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:  # it has ended, or was begun again
+        if error.status != RPCStatusCode.NOT_FOUND:  # it has ended, or is retried already
             log.warning("activities_left_to_heartbeats", workflow_id=workflow_id, exc_info=error)
     return failed
 

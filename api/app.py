@@ -1,4 +1,4 @@
-"""The API as callers see it: wires settings, PostgreSQL, Temporal and the routers."""
+"""The application for callers: connects the routers with PostgreSQL and Temporal."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -35,10 +35,10 @@ come out.
 
 
 class Api(FastAPI):
-    """Knows its whole contract, and how to end its streams."""
+    """A FastAPI application that completes its OpenAPI document and can end its event streams."""
 
     def end_streams(self) -> None:
-        """End what never ends by itself, so that a server need not wait for it."""
+        """End all event streams, so that the server can shut down while runs are under way."""
         self.state.services.watchers.close()
 
     def openapi(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Api(FastAPI):
 
 
 def create_app(settings: Settings) -> Api:
-    """The whole API; it connects when it starts."""
+    """Build the application. Its connections are opened when the server starts."""
     registry = CollectorRegistry()
     gauges = Gauges(registry)
     app = Api(
@@ -81,7 +81,8 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # The client connects when it is used, so that the API serves while Temporal is away.
+        # A lazy client connects when it is first used, so the API can start and serve while
+        # Temporal is away.
         temporal = await connect(settings, lazy=True)
         async with Pools.connected(
             settings.database_url, size=settings.database_pool, name="rein api"

@@ -1,4 +1,7 @@
-"""What FastAPI leaves out of the OpenAPI document, and what its readers would stumble over."""
+"""Completes the OpenAPI document that FastAPI generates.
+
+This module adds shared schemas and headers, and rewrites what client generators misunderstand.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +17,7 @@ _TEMPLATE = "#/components/schemas/{model}"
 
 
 def complete(document: dict[str, Any]) -> None:
-    """Add the schemas and headers that all endpoints share, and describe their streams."""
+    """Add the shared schemas, headers and error codes to `document`, and describe its streams."""
     components = document["components"]
     _, found = models_json_schema(
         [(problems.Problem, "serialization"), (RunEvent, "serialization")], ref_template=_TEMPLATE
@@ -43,13 +46,19 @@ def _tell(answer: dict[str, Any]) -> None:
 
 
 def _drop_defaults(schema: dict[str, Any]) -> None:
-    """Generators for TypeScript take a field with a default for one that is always sent."""
+    """Remove the defaults from a schema's fields.
+
+    Client generators for TypeScript would make a field with a default a required one.
+    """
     for field in schema.get("properties", {}).values():
         field.pop("default", None)
 
 
 def _stream() -> dict[str, Any]:
-    """FastAPI describes a stream by `itemSchema`, which OpenAPI 3.1 does not know."""
+    """Return the schema of an event stream.
+
+    FastAPI describes a stream by `itemSchema`, which OpenAPI 3.1 does not define.
+    """
     return {
         "type": "string",
         "description": "Server-sent events: `event` is the RunEvent's kind, `id` its seq, and "

@@ -1,4 +1,4 @@
-"""What endpoints are handed: the services, and the headers that they share."""
+"""Dependencies of the endpoints: the services of the process, and common request headers."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TraceId = Annotated[UUID, Path(description="The run's trace id", examples=[TRACE
 
 
 class Config(BaseModel):
-    """The settings that endpoints need."""
+    """The part of the settings that endpoints read."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -43,7 +43,7 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Services:
-    """Made once per process, by the lifespan."""
+    """The objects that all endpoints share. The application's lifespan creates them once."""
 
     config: Config
     pools: Pools
@@ -57,7 +57,7 @@ class Services:
     gauges: Gauges
 
     def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
-        """A transaction that meets the rows of the caller's tenant alone."""
+        """Open a transaction that can see and change only the rows of the caller's tenant."""
         return transaction(self.pools.application, caller.tenant)
 
 
@@ -70,7 +70,7 @@ AppServices = Annotated[Services, Depends(_services)]
 
 
 async def json_only(request: Request) -> None:
-    """Refuse a body that does not say that it is JSON."""
+    """Raise HTTPException 415 unless the Content-Type is application/json or application/*+json."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     main, _, sub = kind.partition("/")
     if main != "application" or not (sub == "json" or sub.endswith("+json")):
@@ -79,7 +79,8 @@ async def json_only(request: Request) -> None:
 
 JsonOnly = Depends(json_only)
 
-# SkipJsonSchema: a header is a text or is not sent; there is no null that a client could send.
+# SkipJsonSchema keeps `null` out of the OpenAPI document: a client may leave the header out, but it
+# cannot send null.
 IdempotencyKey = Annotated[
     Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
     Header(
@@ -100,9 +101,10 @@ def _wait(
         ),
     ] = None,
 ) -> int | None:
-    """The seconds of `Prefer: wait=N` (RFC 7240); other preferences are ignored, as it says.
+    """Return N of `Prefer: wait=N` (RFC 7240) in seconds, at most 60; None without this preference.
 
-    The header may come several times, which is one list; FastAPI hands over only its last line.
+    The function reads the raw headers, because a client may send Prefer several times and FastAPI
+    passes on only the last one. Raises InvalidRequest when N is not a whole number.
     """
     for preference in ",".join(request.headers.getlist("prefer")).split(","):
         name, _, value = preference.partition(";")[0].partition("=")

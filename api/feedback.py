@@ -1,4 +1,7 @@
-"""What people say about a result: stored, and put on the trace as scores, in one transaction."""
+"""Endpoints for feedback on the results of runs.
+
+Feedback is stored in the same transaction as the scores that it changes on the run's trace.
+"""
 
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -47,10 +50,11 @@ async def send_feedback(
     services: AppServices,
     caller: FeedbackWrite,
 ) -> StoredFeedback:
-    """Rate a result of any kind, hours or days later as well as at once.
+    """Rate the result of a run, at once or any time later.
 
-    One person has one current feedback per trace: sending again replaces it and keeps what it
-    replaced; sending the same again changes nothing. The trace shows what all say together.
+    Each person has one current feedback per run. New feedback of the same person replaces it (the
+    answer is 200 instead of 201), and the earlier version is kept. Identical feedback changes
+    nothing. The run's trace in Opik shows the mean rating of all people.
     """
     async with services.transaction(caller) as conn:
         await _check_rated(conn, caller, submission.trace_id)
@@ -72,7 +76,7 @@ async def read_feedback(
     services: AppServices,
     caller: GoalsRead,
 ) -> TraceFeedback:
-    """What people say about one result."""
+    """Read the current feedback on a run: totals over all people, and the newest 100 items."""
     async with services.transaction(caller) as conn:
         if await select_found_run(conn, caller.tenant, trace_id) is None:
             raise unknown_run(trace_id)
@@ -89,7 +93,11 @@ async def read_feedback(
 
 
 async def _check_rated(conn: Connection, caller: Caller, trace_id: UUID) -> None:
-    """Raises NotFound, and NotReady for a run that has nothing to rate."""
+    """Check that the run has a result to rate, and lock its row until the transaction ends.
+
+    With the lock, concurrent feedback on one run is stored one after the other. Raises NotFound
+    when the tenant has no such run, and NotReady when its status allows no rating.
+    """
     run = await lock_found_run(conn, caller.tenant, trace_id)
     if run is None:
         raise unknown_run(trace_id)
@@ -109,15 +117,19 @@ def _cure(status: RunStatus) -> str:
 
 async def _replace(conn: Connection, old: Feedback, sent: FeedbackSubmission) -> Feedback:
     if old.model_dump(include=set(_SENT)) == sent.model_dump(include=set(_SENT)):
-        return old  # the same request again, perhaps by a client that saw no answer
+        # The feedback is identical, for example because a client lost the answer and sent its
+        # request again. Such a retry makes no new revision.
+        return old
     await insert_feedback_history(conn, old)
     return await update_feedback(conn, old.feedback_id, sent)
 
 
 def _scores(totals: FeedbackTotals, answered_before: Feedback | None) -> list[Score]:
-    """What all people say together: a trace in Opik has one value for each name.
+    """Build the scores of a trace from the feedback of all people together.
 
-    A dimension that nobody answers any more is deleted, if this person's answer was the last one.
+    Opik keeps one value for each score name of a trace, so people cannot have scores of their own.
+    `answered_before` is this person's replaced feedback, or None. If it had the only answer to a
+    dimension, and the new feedback has none, the dimension's score is deleted (its value is None).
     """
     average = None if totals.average is None else float(totals.average)
     scores = [

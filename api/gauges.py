@@ -1,14 +1,13 @@
-"""The gauges that are read from PostgreSQL when Prometheus asks."""
-
-from collections.abc import Mapping
+"""Prometheus gauges whose values are read from PostgreSQL at each scrape."""
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from db.runs import RecentRuns
 from tracing import Backlog
 
 
 class Gauges:
-    """Runs and the tracing outbox, as of the last reading."""
+    """Gauges of the runs and the trace outbox, with the values of the last successful reading."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._up = Gauge("rein_postgresql_up", "1 when the gauges could be read", registry=registry)
@@ -16,6 +15,16 @@ class Gauges:
             "rein_runs",
             "Runs by status: those not ended, and those of the last 24 hours",
             ["status"],
+            registry=registry,
+        )
+        self._unknown_calls = Gauge(
+            "rein_unknown_calls",
+            "Model calls of runs of the last 24 hours that may have been billed for nothing",
+            registry=registry,
+        )
+        self._cost_unknown = Gauge(
+            "rein_cost_unknown_usd",
+            "The most that these calls can have cost, in US dollars",
             registry=registry,
         )
         self._refused = Gauge(
@@ -34,11 +43,16 @@ class Gauges:
         )
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
-    def set(self, runs: Mapping[str, int], refused: int, outbox: Backlog) -> None:
-        """Take over what was read."""
+    def set(self, runs: RecentRuns, refused: int, outbox: Backlog) -> None:
+        """Set all gauges to values just read from PostgreSQL.
+
+        `refused` counts the runs that Temporal refused to start.
+        """
         self._runs.clear()
-        for status, count in runs.items():
+        for status, count in runs.by_status.items():
             self._runs.labels(status).set(count)
+        self._unknown_calls.set(runs.unknown_calls)
+        self._cost_unknown.set(float(runs.cost_unknown_usd))
         self._refused.set(refused)
         self._pending.set(outbox.pending)
         self._oldest.set(outbox.oldest_age_s)
@@ -47,5 +61,5 @@ class Gauges:
         self._up.set(1)
 
     def unreadable(self) -> None:
-        """PostgreSQL is away: the other gauges keep what they had."""
+        """Show that PostgreSQL is away. The other gauges keep the values of the last reading."""
         self._up.set(0)

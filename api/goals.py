@@ -1,4 +1,4 @@
-"""Goals: send one, read what became of it, list them."""
+"""Endpoints that create, read and list goals."""
 
 from datetime import date
 from typing import Annotated
@@ -40,7 +40,7 @@ def _no_nul(text: str | None) -> str | None:
 
 
 class GoalQuery(RunQuery):
-    """What a list of goals is narrowed to."""
+    """Query parameters of the list of goals: those of all lists of runs, and a text search."""
 
     q: Annotated[str | None, AfterValidator(_no_nul)] = Field(
         None, min_length=1, max_length=200, description="Parts of the goal's words, in any order"
@@ -67,8 +67,9 @@ async def create_goal(
 ) -> GoalRun:
     """Turn a goal into a resolution, its scores and a weekly plan.
 
-    Answers 202 at once; the result comes within seconds: follow `links.events`, read `links.self`,
-    or send `Prefer: wait=N`. The same Idempotency-Key finds the same run, whatever became of it.
+    The answer is 202 at once; the result is ready within seconds. Follow `links.events`, read
+    `links.result`, or send `Prefer: wait=N` to wait for the result. If the same request is sent
+    again with the same Idempotency-Key within 24 hours, it finds the same run, even an ended one.
     """
     sent = Sent(request.url.path, submission, idempotency_key)
     accepted = await _accept(services, caller, submission, sent)
@@ -80,7 +81,7 @@ async def create_goal(
 async def list_goals(
     services: AppServices, caller: GoalsRead, query: Annotated[GoalQuery, Query()]
 ) -> GoalPage:
-    """Goals, newest first, in pages. Days are UTC."""
+    """List goals, newest first, in pages. `from` and `to` are days in UTC."""
     after = query.after()
     async with services.transaction(caller) as conn:
         found = await select_goals(conn, query.filters(caller), after, query.limit + 1)
@@ -93,7 +94,7 @@ async def list_goals(
 
 @router.get("/{trace_id}", responses=declared(404))
 async def read_goal(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> GoalRun:
-    """A goal and what became of it so far."""
+    """Read a goal with its results so far: its resolution, the scores and the plan."""
     async with services.transaction(caller) as conn:
         return await show_goal(conn, services, caller, trace_id)
 
@@ -108,7 +109,8 @@ async def _accept(
             return replayed
         today = day_of(origin.at, submission.time_zone)
         context = submission.context or GoalContext()
-        # Not before: a repeated request may come after its deadline.
+        # Replayed requests skip this check, because a caller may send its request again after the
+        # deadline of the goal has passed.
         _check_limits(context, today)
         request = GoalRequest(
             trace_id=origin.trace_id,
@@ -139,13 +141,13 @@ async def _accept(
 
 
 def _about(goal: str) -> str:
-    """The goal in one line of at most 120 characters, for lists."""
+    """Return the goal as one line of at most 120 characters, for lists that operators see."""
     line = " ".join(goal.split())
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
 def _check_limits(context: GoalContext, today: date) -> None:
-    """Refuse limits that no plan can keep to. Raises InvalidRequest."""
+    """Raise InvalidRequest if the deadline is not after today, or no plan can keep the limits."""
     deadline = context.deadline
     if deadline is not None and deadline <= today:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""The headers of answers, as the OpenAPI document tells them."""
+"""Descriptions of the response headers, for the OpenAPI document."""
 
 from typing import Any
 
@@ -27,5 +27,5 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 
 def headers(*names: str) -> dict[str, dict[str, str]]:
-    """The headers of one declared answer; their schemas stand once, in the components."""
+    """Return references to these headers, whose schemas are in the document's components."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,6 +1,7 @@
-"""Whether the API is alive and ready, and how it is doing: for orchestrators and Prometheus.
+"""Health checks for orchestrators, and metrics for Prometheus.
 
-Callers see `/livez` alone. The rest stands on a port of its own, which nobody publishes.
+The port for callers serves only `/livez`. `/readyz` and `/metrics` are served on the port for
+operators, which is not to be published.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from workflows.options import SEARCH_ATTRIBUTES
 
 CHECK_TIMEOUT_S = 2
 
-# The stages of each kind of run that need a prompt.
+# Maps each kind of run to the names of its stages, each of which needs a registered prompt.
 Kinds = Mapping[str, Sequence[str]]
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """Everything that a new run needs is there, for at least one kind of run."""
+    """PostgreSQL and Temporal answer, and at least one kind of run has all its prompts."""
 
     status: Literal["ready"] = "ready"
     postgresql: str
@@ -50,12 +51,15 @@ class Ready(BaseModel):
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def live() -> Alive:
-    """The process answers. Says nothing of what it needs."""
+    """Check that the API process answers. PostgreSQL and Temporal are not checked."""
     return Alive()
 
 
 def create_operations(state: State, kinds: Kinds) -> FastAPI:
-    """The application for operators; `state` is that of the API and holds its services."""
+    """Build the application for operators.
+
+    `state` is the state of the application for callers; it holds the services that both share.
+    """
     app = FastAPI(openapi_url=None)
     app.state = state
     problems.install(app)
@@ -76,7 +80,10 @@ def create_operations(state: State, kinds: Kinds) -> FastAPI:
 
 
 async def _check(services: Services, kinds: Kinds) -> Ready:
-    """PostgreSQL and Temporal answer and prompts are registered; 503 names all that is away."""
+    """Check PostgreSQL, the registered prompts and Temporal.
+
+    Raises Unavailable (503), which names every check that failed.
+    """
     postgresql, temporal = await asyncio.gather(
         _in_time("PostgreSQL", _ask_postgresql(services, kinds)),
         _in_time("Temporal", _ask_temporal(services)),
@@ -92,7 +99,10 @@ async def _check(services: Services, kinds: Kinds) -> Ready:
 
 
 async def _in_time(name: str, check: Awaitable[T]) -> T | Unavailable:
-    """What a check returns, or why it has failed: several checks are reported together."""
+    """Return the result of a check, or its failure, also when the check takes too long.
+
+    The failure is returned instead of raised, so that one answer can report all failed checks.
+    """
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S + 1):
             return await check
@@ -139,7 +149,10 @@ async def _ask_temporal(services: Services) -> str:
 
 
 async def _missing_search_attributes(client: Client) -> list[str]:
-    """Those that every run is started with; none where this process may not ask for them."""
+    """Return the names of Rein's search attributes that the Temporal namespace lacks.
+
+    The list is also empty when Temporal does not let this process ask for them.
+    """
     try:
         known = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace),

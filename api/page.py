@@ -1,4 +1,8 @@
-"""The OpenAPI page: our own, so that it works without any other server, under a strict policy."""
+"""Serves the documentation page.
+
+The page loads its scripts and styles from the API alone, so it works offline and under a strict
+Content-Security-Policy.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Errors as application/problem+json (RFC 9457): what was expected, what came, what to do."""
+"""Answers errors as application/problem+json (RFC 9457).
+
+A problem says what was expected, what the request contained, and what the caller can do.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +28,7 @@ SHOWN_ERRORS, SHOWN_CHARS = 20, 80
 
 
 class FieldError(BaseModel):
-    """One field that does not fit."""
+    """One field of the request that is not valid."""
 
     field: str = Field(examples=["body.goal"])
     expected: str = Field(examples=["String should have at least 3 characters"])
@@ -33,7 +36,10 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """Every error of this API. `code` is stable; `detail` and `cure` are for people."""
+    """The body of every error answer.
+
+    Programs can rely on `code`, which is stable. `detail` and `cure` are texts for people.
+    """
 
     type: str = Field(examples=["urn:rein:problem:INVALID_REQUEST"])
     title: str = Field(examples=["The request does not fit"])
@@ -69,7 +75,7 @@ _HEADERS: dict[int | str, tuple[str, ...]] = {
 
 
 def declared(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
-    """These statuses for the OpenAPI document, for a route or a router that may answer them."""
+    """Describe error answers with these statuses, for a route or router in the OpenAPI document."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {
@@ -81,13 +87,14 @@ def declared(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-# Every endpoint with a caller may answer these, and only one with a body those of bodies.
+# Every endpoint that authenticates its caller may answer the errors in ALWAYS. An endpoint that
+# reads a JSON body may also answer those in OF_BODIES.
 ALWAYS = declared(401, 403, 422, 503, "default")
 OF_BODIES = declared(400, 413, 415)
 
 
 def codes() -> dict[str, str]:
-    """Every code that a problem can have, with its status and title."""
+    """Map every error code to a text with its status and title, for the OpenAPI document."""
     told = [(each.code, each.status, each.title) for each in _below(ReinError)]
     told += [(each.code, each.status, each.title) for each in refusals.ALL]
     return {code: f"{status}: {title}" for code, status, title in sorted(told)}
@@ -104,14 +111,14 @@ class ProblemResponse(Response):
 
 
 def install(app: FastAPI) -> None:
-    """Render every error the same way."""
+    """Register handlers that answer all errors of the application as problems."""
     app.exception_handler(ReinError)(_of_rein)
     app.exception_handler(RequestValidationError)(_of_validation)
     app.exception_handler(HTTPException)(_of_http)
 
 
 def refused(refusal: Refusal, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to a request that no endpoint could take."""
+    """Build the answer for an error without a ReinError class, such as an unknown path."""
     return _render(
         status=refusal.status,
         code=refusal.code,
@@ -164,7 +171,8 @@ async def _of_rein(request: Request, error: ReinError) -> Response:
 
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
-    if error.status_code < 400:  # 204 and redirects have no body
+    # The statuses 204 and 3xx are no errors, so their answers have no problem as their body.
+    if error.status_code < 400:
         return Response(status_code=error.status_code, headers=headers)
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
@@ -175,7 +183,10 @@ async def _of_http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """All that an address allows; the framework names the methods of one of its routes."""
+    """Return all methods that the requested path allows.
+
+    Starlette names only the methods of one route, but several routes may have the same path.
+    """
     return {
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -218,7 +229,8 @@ def _field_error(item: dict[str, Any]) -> FieldError:
 
 
 def _shortened(value: object, *, quoted: bool = True) -> str:
-    # Cut before it is shown: the repr of a large body costs as much as the body.
+    # The value is shortened before `repr` is called, because the repr of a large body would take as
+    # much time and memory as the body itself.
     if isinstance(value, str):
         text = value[: SHOWN_CHARS + 1]
     elif isinstance(value, dict | list):
@@ -230,7 +242,7 @@ def _shortened(value: object, *, quoted: bool = True) -> str:
 
 
 def _visible(text: str) -> str:
-    """A lone surrogate cannot be sent as UTF-8; show it as its escape."""
+    """Replace each lone surrogate by its escape, because it cannot be encoded as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

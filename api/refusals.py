@@ -1,10 +1,16 @@
-"""The errors of requests that no endpoint could take: what stands in their problem documents."""
+"""Texts of the problems for errors that have no ReinError class.
+
+Such errors come from the server, the middleware, the framework, or are unexpected.
+"""
 
 from typing import NamedTuple
 
 
 class Refusal(NamedTuple):
-    """`code` is stable; `title` and `cure` are for people."""
+    """The fixed parts of a problem.
+
+    Programs can rely on `code`, which is stable. `title` and `cure` are texts for people.
+    """
 
     status: int
     code: str
@@ -44,7 +50,8 @@ INTERNAL = Refusal(
 )
 REFUSED = Refusal(400, "REFUSED", "The request was refused", "see /docs")
 
-# What the framework refuses: it knows the status alone.
+# Errors that FastAPI and Starlette raise as HTTPException. They have no code of their own, so the
+# problem is chosen by the status.
 BY_STATUS = {
     refusal.status: refusal
     for refusal in (

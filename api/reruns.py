@@ -1,4 +1,7 @@
-"""A rerun: the earlier run's request and manifest, but for what the body changes."""
+"""Accepts reruns, which repeat an earlier run from one of its stages.
+
+A rerun has the request and the manifest of the earlier run, with the changes in the body applied.
+"""
 
 import re
 from uuid import UUID
@@ -16,12 +19,17 @@ from domain.errors import InvalidRequest, NotReady
 from domain.runs import FINAL_STATUSES, Manifest, PromptRef, RunRequest, Stage, day_of
 from workflows.kinds import KINDS, Kind
 
-# Which models there are is the provider's to say; a name that is none is refused here already.
+# Only the provider knows which models exist. This pattern rejects texts that cannot be the name of
+# a model.
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class RerunSubmission(BaseModel):
-    """The body of `POST /api/runs/{id}/rerun`: where to start, what to change; the old stays."""
+    """The body of `POST /api/runs/{trace_id}/rerun`.
+
+    The body names the stage to start from, and may change the model and prompt versions. The
+    earlier run and its results are kept.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,10 +52,11 @@ async def repeat(
     submission: RerunSubmission,
     sent: Sent,
 ) -> Accepted:
-    """Accept a run that repeats another one.
+    """Accept a new run that repeats the run `trace_id`.
 
-    Raises NotFound, NotReady (it is under way, or never came that far), DeadlinePassed or
-    InvalidRequest.
+    Raises NotFound when the tenant has no such run, NotReady when it has not ended or never reached
+    the stage, DeadlinePassed when the goal's deadline is over, InvalidRequest for a wrong stage,
+    model or prompt version, and what `find_replayed` and `accept` raise.
     """
     async with services.transaction(caller) as conn:
         source = await select_run(conn, caller.tenant, trace_id)
@@ -92,7 +101,11 @@ async def _request(
     origin: Origin,
     submission: RerunSubmission,
 ) -> RunRequest:
-    """The earlier request under a new id, naming what is taken over from the run it repeats."""
+    """Copy the earlier run's request for the new run.
+
+    The copy has a new trace id, today's date, the new manifest, and the ids of the earlier results
+    that the new run uses.
+    """
     today = day_of(origin.at, earlier.time_zone)
     return earlier.model_copy(
         update={

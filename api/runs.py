@@ -1,4 +1,4 @@
-"""Runs of every kind: list, read, watch, cancel, repeat; their traces and what people say."""
+"""Endpoints for runs of every kind: list, read, watch, cancel, repeat, and open the trace."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ class KindQuery(RunQuery):
 async def list_runs(
     services: AppServices, caller: GoalsRead, query: Annotated[KindQuery, Query()]
 ) -> RunPage:
-    """Runs of every kind, newest first, in pages. Days are UTC."""
+    """List runs of every kind, newest first, in pages. `from` and `to` are days in UTC."""
     after = query.after()
     async with services.transaction(caller) as conn:
         found = await select_runs(conn, query.filters(caller), after, query.limit + 1)
@@ -61,12 +61,13 @@ async def list_runs(
 
 @router.get("/{trace_id}", responses=declared(404))
 async def read_run(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> Run:
-    """A run of any kind: where it stands, how it ended, what it took."""
+    """Read a run of any kind: its status, how it ended, and its tokens, cost and duration."""
     async with services.transaction(caller) as conn:
         return await show_run(conn, services, caller, trace_id)
 
 
-# Text in the document: generated clients send no other header, and EventSource sends what came.
+# The OpenAPI document describes this header as a string, because a generated client cannot send an
+# integer header. An empty header counts as no header.
 LastEventId = Annotated[
     Annotated[int, Field(ge=0, le=LARGEST_SEQ)] | None,
     BeforeValidator(lambda text: text or None),
@@ -81,14 +82,21 @@ async def _position(
     caller: GoalsRead,
     last_event_id: LastEventId = None,
 ) -> int:
-    """Where the stream begins. Nothing left to tell is 204: it stops a browser's EventSource."""
+    """Return the number of the event after which the stream begins; 0 begins with the first event.
+
+    Raises HTTPException 204 when the run has ended and the caller has all its events: this status
+    stops the reconnects of a browser's EventSource. Raises NotFound when the tenant has no such
+    run, and InvalidRequest when the run has no event with the id in Last-Event-ID.
+    """
     async with services.transaction(caller) as conn:
         over = await select_is_over(conn, trace_id)
         found = await select_found_run(conn, caller.tenant, trace_id)
     if found is None:
         raise unknown_run(trace_id)
     after = last_event_id or 0
-    if after > found.last_seq:  # nothing would ever come, not even the end
+    # The run has no event with this id. A stream from here would leave out the run's next events,
+    # even `finished`.
+    if after > found.last_seq:
         raise InvalidRequest(
             f"header.Last-Event-ID: expected at most {found.last_seq}, the run's last event; "
             f"came {after}",
@@ -111,10 +119,11 @@ async def watch_run(
     caller: GoalsRead,
     after: Annotated[int, Depends(_position)],
 ) -> AsyncIterator[ServerSentEvent]:
-    """The run's events as they come, from the first one, or from the one after Last-Event-ID.
+    """Watch a run: its events are sent as they happen (server-sent events).
 
-    The stream ends after the event `finished`; if an operator reset the run, after the last one.
-    Any number may watch; a lost connection resumes.
+    The stream begins with the run's first event, or with the one after the header Last-Event-ID,
+    so a client can resume after a lost connection. The stream ends after the event `finished`. If
+    an operator reset the run, there are several such events and the stream ends after the last.
     """
     async with aclosing(services.watchers.watch(caller.tenant, trace_id, after)) as events:
         async for event in events:
@@ -123,7 +132,10 @@ async def watch_run(
 
 @router.post("/{trace_id}/cancel", status_code=202, responses=declared(404, 409))
 async def cancel_run(trace_id: TraceId, services: AppServices, caller: GoalsWrite) -> Run:
-    """Ask a run to stop where it stands. Its row and its trace say `cancelled` soon after."""
+    """Cancel a run.
+
+    The answer is 202 at once. The run stops soon afterwards, and its status becomes `cancelled`.
+    """
     await _cancel(services, caller, trace_id)
     async with services.transaction(caller) as conn:
         return await show_run(conn, services, caller, trace_id)
@@ -145,9 +157,10 @@ async def rerun_run(
     wait_s: Wait,
     idempotency_key: IdempotencyKey = None,
 ) -> Run:
-    """Repeat an ended run from a stage on, as a run of its own; the old result stays.
+    """Repeat an ended run from one of its stages, as a new run. The earlier run is kept.
 
-    Model and prompt versions are the old run's, but for what the body changes.
+    The new run has the model and the prompt versions of the earlier run, unless the body changes
+    them.
     """
     sent = Sent(request.url.path, submission, idempotency_key)
     accepted = await repeat(services, caller, trace_id, submission, sent)
@@ -164,7 +177,10 @@ async def rerun_run(
 async def open_trace_page(
     trace_id: TraceId, services: AppServices, caller: GoalsRead
 ) -> RedirectResponse:
-    """Leads to the run's trace in Opik."""
+    """Redirect to the page of the run's trace in Opik.
+
+    The answer is 503 until the first trace of this installation has reached Opik.
+    """
     async with services.transaction(caller) as conn:
         if await select_found_run(conn, caller.tenant, trace_id) is None:
             raise unknown_run(trace_id)
@@ -179,9 +195,11 @@ async def open_trace_page(
 
 
 async def _cancel(services: Services, caller: Caller, trace_id: UUID) -> None:
-    """Ask the run's workflow to cancel. Raises NotFound, AlreadyFinished or Unavailable.
+    """Ask Temporal to cancel the run's workflow.
 
-    A run that was not started yet is started first: then it ends as any cancelled run does.
+    A workflow that was not started yet is started first, because the end of a run is recorded by
+    its workflow. Raises NotFound when the tenant has no such run, AlreadyFinished when it has
+    ended, and Unavailable when Temporal does not answer.
     """
     async with services.transaction(caller) as conn:
         found = await select_found_run(conn, caller.tenant, trace_id)
@@ -198,7 +216,10 @@ async def _cancel(services: Services, caller: Caller, trace_id: UUID) -> None:
 
 
 async def _cancel_workflow(services: Services, name: str) -> bool:
-    """False when Temporal knows no workflow of that id."""
+    """Ask Temporal to cancel a workflow. Return False when Temporal has none with this id.
+
+    Raises Unavailable when Temporal does not answer in time.
+    """
     workflow = services.temporal.get_workflow_handle(name)
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

@@ -1,4 +1,7 @@
-"""Starts the workflows of accepted runs after the answer, a few at a time."""
+"""Starts the workflows of accepted runs in the background, a few at the same time.
+
+An API answer does not wait for the start of its run's workflow.
+"""
 
 import asyncio
 
@@ -13,14 +16,18 @@ from domain.runs import RunRequest
 log = structlog.get_logger()
 
 START_TIMEOUT_S = 3
-# Temporal starts no more in a second when more come at once; they only wait longer, and time out.
+# At most this many starts are sent to Temporal at the same time. More of them would not raise the
+# number of workflows started per second: each start would take longer and might time out.
 AT_ONCE = 16
-# With so many waiting, the reconciler is faster.
+# With so many runs waiting, a further run is started sooner by the reconciler than by this queue.
 LONGEST_QUEUE = 1000
 
 
 class Starter:
-    """A queue of runs to start. It is bounded: what has no place is left to the reconciler."""
+    """A bounded queue of accepted runs whose workflows are to be started.
+
+    A run that finds the queue full is started by the reconciler later.
+    """
 
     def __init__(self, client: Client, options: StartOptions, pool: Pool) -> None:
         self._client = client
@@ -30,11 +37,11 @@ class Starter:
         self._waiting: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """Runs that wait to be started, and those just being started."""
+        """Return how many runs wait for their start or are being started."""
         return len(self._waiting)
 
     def start_soon(self, request: RunRequest) -> None:
-        """Start the run's workflow in turn; nobody waits for it."""
+        """Put the run into the queue and return at once, before its workflow is started."""
         if len(self) >= LONGEST_QUEUE:
             _leave(request, "the queue is full")
             return
@@ -43,18 +50,22 @@ class Starter:
         task.add_done_callback(self._waiting.discard)
 
     async def start(self, request: RunRequest) -> bool:
-        """Start it now. False when that failed: the reconciler tries it again."""
+        """Start the run's workflow at once, without the queue.
+
+        Return False when Temporal refuses or cannot be reached; the reconciler then retries the
+        start.
+        """
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await start_accepted(self._client, request, self._options, self._pool)
         except (RPCError, RuntimeError, TimeoutError) as error:
-            # RuntimeError is what the SDK raises when a lazy client cannot connect.
+            # The Temporal SDK raises RuntimeError when a lazy client cannot connect.
             _leave(request, type(error).__name__)
             return False
         return True
 
     async def all_started(self, within_s: float | None = None) -> None:
-        """Wait until the queue is empty, for at most `within_s` seconds."""
+        """Wait until the queue is empty, for at most `within_s` seconds; None sets no limit."""
         if self._waiting:
             await asyncio.wait(self._waiting, timeout=within_s)
 

@@ -1,9 +1,10 @@
-"""Calls of the spend ledger in SQL: what the statements of several features have in common."""
+"""SQL fragments on the model calls of the spend ledger, which several queries share."""
 
 _AMOUNT = "CASE WHEN state = 'reserved' THEN reserved_usd ELSE cost_usd END"
 _AT_MOST = "cost_at_most OR state = 'reserved'"
-# What a run has used, as columns of a query over its calls. A call whose bill is not known counts
-# at its reserve, from the moment at which it is reserved; without a price there is no sum.
+# These columns sum up the tokens and the cost of a run in a query over its model calls. A call
+# counts at its reserve while it is under way, and also when its bill is unknown. If any call has no
+# price, cost_usd is NULL.
 SPENT = f"""
     coalesce(sum(input_tokens), 0) AS input_tokens,
     coalesce(sum(output_tokens + thought_tokens), 0) AS output_tokens,
@@ -12,12 +13,13 @@ SPENT = f"""
     count(*) FILTER (WHERE {_AT_MOST}) AS unknown_calls,
     coalesce(sum({_AMOUNT}) FILTER (WHERE {_AT_MOST}), 0) AS cost_unknown_usd
 """
-# How a reserved call is settled when nobody will store its answer any more.
+# These assignments settle a reserved call as lost, because no process will store its answer any
+# more.
 LOSE = """
     state = 'unknown', finished_at = now(), cost_usd = reserved_usd, cost_at_most = true,
     error_code = 'CALL_LOST'
 """
-# A call that is over, as the JSON of a SettledCall.
+# This expression gives a settled call as the JSON of the model SettledCall.
 SETTLED_CALL = """
     jsonb_build_object(
         'call_id', call_id, 'attempt', attempt, 'model', model, 'state', state, 'span', span,

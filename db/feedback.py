@@ -1,4 +1,4 @@
-"""Feedback: one current row per person and trace, and what it replaced."""
+"""Feedback: what each person currently says about a trace, and the earlier feedback."""
 
 from uuid import UUID
 
@@ -9,7 +9,10 @@ from domain.feedback import Feedback, FeedbackSubmission, FeedbackTotals
 async def insert_feedback(
     conn: Connection, feedback_id: UUID, sent: FeedbackSubmission
 ) -> Feedback | None:
-    """Store a person's first feedback on a trace; None when there is one already."""
+    """Store a person's first feedback on a trace.
+
+    None means that the person has already given feedback on this trace, and nothing was stored.
+    """
     row = await conn.fetchrow(
         """
         INSERT INTO feedback (feedback_id, trace_id, user_id, rating, usefulness, clarity,
@@ -33,7 +36,7 @@ async def insert_feedback(
 
 
 async def lock_feedback(conn: Connection, trace_id: UUID, user_id: str) -> Feedback:
-    """A person's current feedback, held until the transaction ends."""
+    """Return a person's current feedback on a trace and lock it until the transaction ends."""
     row = await conn.fetchrow(
         """
         SELECT feedback_id, trace_id, user_id, rating, usefulness, clarity, motivation,
@@ -49,7 +52,7 @@ async def lock_feedback(conn: Connection, trace_id: UUID, user_id: str) -> Feedb
 
 
 async def insert_feedback_history(conn: Connection, old: Feedback) -> None:
-    """Keep the feedback that is about to be replaced."""
+    """Copy the feedback that is about to be replaced into the history."""
     await conn.execute(
         """
         INSERT INTO feedback_history (feedback_id, trace_id, revision, rating, usefulness, clarity,
@@ -71,7 +74,7 @@ async def insert_feedback_history(conn: Connection, old: Feedback) -> None:
 async def update_feedback(
     conn: Connection, feedback_id: UUID, sent: FeedbackSubmission
 ) -> Feedback:
-    """Put new feedback in the place of the old."""
+    """Replace a person's current feedback and return the new one, with its revision counted up."""
     row = await conn.fetchrow(
         """
         UPDATE feedback
@@ -93,7 +96,7 @@ async def update_feedback(
 
 
 async def select_feedback(conn: Connection, trace_id: UUID) -> list[Feedback]:
-    """Everybody's current feedback on a trace, newest first, at most 100."""
+    """Return the current feedback of all people on a trace, newest first and at most 100."""
     rows = await conn.fetch(
         """
         SELECT feedback_id, trace_id, user_id, rating, usefulness, clarity, motivation,
@@ -109,7 +112,7 @@ async def select_feedback(conn: Connection, trace_id: UUID) -> list[Feedback]:
 
 
 async def select_feedback_totals(conn: Connection, trace_id: UUID) -> FeedbackTotals:
-    """What all people together say of a trace."""
+    """Return the totals of the current feedback of all people on a trace."""
     row = await conn.fetchrow(
         """
         SELECT count(*) AS people, avg(rating)::numeric(4, 2) AS average,

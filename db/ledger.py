@@ -1,4 +1,8 @@
-"""The spend ledger: reserve before the call, store the raw answer and settle after it."""
+"""The spend ledger: a model call is reserved before it is made, and settled after it.
+
+Settling stores the provider's raw answer, so that a retry can read the answer and need not buy it
+again.
+"""
 
 from asyncpg import ForeignKeyViolationError
 
@@ -9,9 +13,10 @@ from domain.ledger import MAYBE_BILLED_CALLS, Reservation, Settlement, Standing
 
 
 async def reserve_call(conn: Connection, reservation: Reservation) -> Standing:
-    """Reserve a call, unless there is a reason not to make it; says how its request stands.
+    """Reserve a model call before it is made, unless there is a reason not to make it.
 
-    Raises NotFound when nobody accepted such a run.
+    The result says whether the call is reserved, and otherwise why not: for example, an answer to
+    the same request is stored. Raises NotFound when no run has this trace id.
     """
     try:
         row = await conn.fetchrow(
@@ -76,13 +81,14 @@ _RESERVE = f"""
            (SELECT coalesce(jsonb_agg({SETTLED_CALL} ORDER BY started_at), '[]') FROM unknown)
            AS unknown
       FROM standing
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 
 async def settle_call(conn: Connection, settlement: Settlement) -> bool:
-    """Store the raw answer (or why there is none), the tokens and the cost of a reserved call.
+    """Store the outcome of a reserved call: raw answer or error code, tokens and cost.
 
-    False when the call is not reserved any more: it counts as lost, and stays what it is.
+    Return False, without any change, when the call is no longer reserved because another process
+    has settled it as lost.
     """
     settled = await conn.fetchval(
         """

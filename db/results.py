@@ -1,4 +1,4 @@
-"""Reading runs back: one of any kind, a goal whole, pages of them, single results."""
+"""Queries that read runs and their results: single runs, whole goals, pages of a list."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +21,8 @@ from domain.results import (
 )
 from domain.runs import RefusalCode, RunKind, RunStatus
 
-# While a run is under way its bill is summed from the ledger; at its end the sum is in its row.
+# While a run is under way, its tokens and cost are summed from its model calls. At its end these
+# sums are stored in its row and read from there.
 _RUN = f"""
     SELECT r.trace_id, r.kind, r.status, r.stage, r.user_id, r.created_at, r.started_at,
            r.finished_at, r.quality_score, r.error_code, r.error_message, r.outcome, r.manifest,
@@ -51,11 +52,11 @@ _RUN = f"""
              FROM llm_calls
             WHERE trace_id = r.trace_id AND r.finished_at IS NULL) spent
      WHERE r.trace_id = $1 AND r.tenant_id = $2
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
-# What a rerun takes over is named by its request and stays with the run that made it. The ids are
-# columns of a materialised CTE, because under row-level security a condition may use an index only
-# if nothing in it could tell of a row, as an operator on jsonb could.
+# A rerun uses results of an earlier run. Its request names them by id, and they stay stored with
+# the run that made them. A materialised CTE turns these ids into columns: under row-level security
+# PostgreSQL uses an index only for conditions with leakproof operators, and those of jsonb are not.
 _GOAL = f"""
     WITH run AS MATERIALIZED (
         SELECT *, coalesce((rerun ->> 'clarified_by')::uuid, trace_id) AS clarified_by,
@@ -100,14 +101,14 @@ _GOALS = f"""
 
 
 class Position(NamedTuple):
-    """The last run of a page: the next page begins after it."""
+    """Where a page ends: the last run on it. The next page begins after this run."""
 
     created_at: datetime
     trace_id: UUID
 
 
 class Filters(NamedTuple):
-    """What a list of a tenant's runs is narrowed to; None does not narrow."""
+    """The conditions that narrow a list of a tenant's runs. None means no condition."""
 
     tenant: str
     kind: RunKind | None = None
@@ -122,10 +123,11 @@ class Filters(NamedTuple):
     goal_ids: Sequence[UUID] | None = None
 
 
-# Of a word that more goals have than this, the list is walked: a page of it is soon full.
+# If more goals than this contain the words of a search, the search reads the list of runs in order
+# instead, because it soon finds enough goals for a page.
 MOST_FOUND = 1000
 
-# Only the conditions that are asked for stand in the statement, so that each can use its index.
+# A query contains only the conditions that are asked for, so that each of them can use its index.
 _CONDITIONS = {
     "tenant": "r.tenant_id = {}",
     "kind": "r.kind = {}",
@@ -143,13 +145,13 @@ _CONDITIONS = {
 
 
 async def select_run(conn: Connection, tenant: str, trace_id: UUID) -> RunReport | None:
-    """A tenant's run of any kind."""
+    """Return a tenant's run of any kind, or None when the tenant has no such run."""
     row = await conn.fetchrow(_RUN, trace_id, tenant)
     return None if row is None else RunReport.model_validate(_run_fields(row))
 
 
 async def select_goal(conn: Connection, tenant: str, trace_id: UUID) -> GoalReport | None:
-    """A tenant's goal with everything that came of it so far."""
+    """Return a tenant's goal with all results so far, or None when the tenant has no such goal."""
     row = await conn.fetchrow(f"{_GOAL} WHERE r.kind = 'goal_generation'", trace_id, tenant)
     return None if row is None else _goal(row)
 
@@ -157,7 +159,10 @@ async def select_goal(conn: Connection, tenant: str, trace_id: UUID) -> GoalRepo
 async def select_runs(
     conn: Connection, filters: Filters, after: Position | None, limit: int
 ) -> list[RunSummary]:
-    """A page of runs of any kind, newest first."""
+    """Return a page of at most `limit` runs of any kind, newest first.
+
+    The page begins after the position `after`, or with the newest run when `after` is None.
+    """
     rows = await _page(conn, _RUNS, filters, after, limit)
     return [RunSummary.model_validate(dict(row)) for row in rows]
 
@@ -165,7 +170,10 @@ async def select_runs(
 async def select_goals(
     conn: Connection, filters: Filters, after: Position | None, limit: int
 ) -> list[GoalSummary]:
-    """A page of goals, newest first."""
+    """Return a page of at most `limit` goals, newest first.
+
+    The page begins after the position `after`, or with the newest goal when `after` is None.
+    """
     filters = filters._replace(kind="goal_generation")
     if filters.text is not None:
         filters = await _found(conn, filters, filters.text)
@@ -176,7 +184,7 @@ async def select_goals(
 async def select_stored_resolution(
     conn: Connection, tenant: str, resolution_id: UUID
 ) -> tuple[UUID, Resolution] | None:
-    """A tenant's resolution with the trace id of its run."""
+    """Return a tenant's resolution and the trace id of its run, or None when there is none."""
     row = await conn.fetchrow(
         "SELECT trace_id, body FROM resolutions WHERE resolution_id = $1 AND tenant_id = $2",
         resolution_id,
@@ -188,7 +196,7 @@ async def select_stored_resolution(
 async def select_stored_plan(
     conn: Connection, tenant: str, plan_id: UUID
 ) -> tuple[UUID, Plan] | None:
-    """A tenant's plan with the trace id of its run."""
+    """Return a tenant's plan and the trace id of its run, or None when there is none."""
     row = await conn.fetchrow(
         "SELECT trace_id, body FROM plans WHERE plan_id = $1 AND tenant_id = $2", plan_id, tenant
     )
@@ -196,7 +204,10 @@ async def select_stored_plan(
 
 
 async def _found(conn: Connection, filters: Filters, text: str) -> Filters:
-    """The goals with the words instead of the words, unless there are very many of them."""
+    """Replace the searched text by the ids of the goals that contain all its words.
+
+    If there are more than MOST_FOUND such goals, the filters are returned unchanged.
+    """
     rows = await conn.fetch(
         "SELECT goals_with_words($1, $2, $3) AS goal_id", filters.tenant, text, MOST_FOUND + 1
     )

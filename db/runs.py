@@ -1,7 +1,8 @@
-"""The row of a run of any kind: accepted, looked up, ended."""
+"""The rows of runs of any kind: storing an accepted run, looking it up, recording its end."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
 
 class StoredRequest(NamedTuple):
-    """The input that a run's workflow is started with: JSON, to be read by its kind's model."""
+    """The input of a run's workflow as JSON, which the request model of the run's kind can read."""
 
     trace_id: UUID
     kind: RunKind
@@ -22,14 +23,14 @@ class StoredRequest(NamedTuple):
 
 
 class Quiet(NamedTuple):
-    """An unfinished run of which nothing was heard for a while."""
+    """An unfinished run without any event for a while; `cursor` is its position for paging."""
 
     cursor: Cursor
     workflow_id: str
 
 
 class Ended(NamedTuple):
-    """An execution of a workflow that has ended."""
+    """One execution (Temporal run) of a workflow that has ended, and when it ended."""
 
     workflow_id: str
     run_id: str
@@ -39,7 +40,11 @@ class Ended(NamedTuple):
 async def insert_run(
     conn: Connection, request: RunRequest, *, user_id: str, goal_id: UUID, created_at: datetime
 ) -> None:
-    """Store an accepted run. `goal_id` is the trace id of the run that holds the person's words."""
+    """Store an accepted run.
+
+    `goal_id` is the trace id of the run whose row holds the person's goal in words; a rerun refers
+    to another run here.
+    """
     await conn.execute(
         """
         INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request, manifest,
@@ -60,10 +65,11 @@ async def insert_run(
 
 
 async def lock_run(conn: Connection, trace_id: UUID) -> RunKind | None:
-    """Lock a run's row until the transaction ends, and act for its tenant from here on.
+    """Lock a run's row and its calls under way, and act for the run's tenant, in this transaction.
 
-    Its calls under way are locked too, so that none is settled while the run's bill is summed.
-    Returns its kind; None when nobody accepted such a run. Only operations may see any tenant's.
+    No call can be settled while the cost of the run is summed. Return the kind of the run, or None
+    when no such run was accepted. Call it in the role `rein_operations`, which sees the runs of all
+    tenants.
     """
     kind: RunKind | None = await conn.fetchval(
         """
@@ -90,11 +96,13 @@ async def finish_run(
     outcome: dict[str, Any] | None,
     ended_at: datetime,
 ) -> list[SettledCall] | None:
-    """Record how a run ended, with what it used in all. None when it had ended before.
+    """Record how a run ended, with all tokens and the whole cost that it used.
 
-    An operator's reset makes another Temporal run of the same workflow: its end replaces the old.
-    No call is left reserved: whoever makes one now makes it for nobody. Returns the calls of which
-    no span was stored, because the attempts that made them could not do it any more.
+    None means that this end was recorded before. If an operator has reset the workflow, its new
+    Temporal run ends too, and that end replaces the earlier one. Calls that are still reserved are
+    settled as lost, because nobody will use their answers. Return the settled calls whose spans
+    were never stored, because their attempts died or were given up, so that the caller can store
+    the spans.
     """
     calls = await conn.fetchval(
         _FINISH,
@@ -141,11 +149,11 @@ _FINISH = f"""
       LEFT JOIN calls ON NOT EXISTS (
            SELECT FROM trace_outbox WHERE kind = 'span' AND id = call_id::text)
     HAVING count(*) > 0
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
-    """Whether a tenant has such a run, and where it stands."""
+    """Return the kind and status of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, status, last_seq FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -155,7 +163,11 @@ async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Fou
 
 
 async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
-    """The same, held until the transaction ends: those who rate a run come one after the other."""
+    """Return the kind and status of a tenant's run, and lock its row until the transaction ends.
+
+    None means that the tenant has no such run. The lock makes people who rate the same run at the
+    same time wait for each other.
+    """
     row = await conn.fetchrow(
         """
         SELECT trace_id, kind, status, last_seq
@@ -169,7 +181,7 @@ async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Found
 
 
 async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> StoredRequest | None:
-    """The input of a tenant's run."""
+    """Return the input of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, request FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -181,9 +193,10 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
 async def select_quiet(
     conn: Connection, grace: timedelta, after: Cursor | None, limit: int
 ) -> list[Quiet]:
-    """Runs that have not ended, and of which nothing was heard for `grace`; the oldest first.
+    """Return at most `limit` unfinished runs without an event for `grace`, oldest first.
 
-    A run that is under way tells of each stage and each attempt. `after` skips what was looked at.
+    A run that is under way writes an event at each stage and attempt, so a quiet one may have
+    lost its workflow. `after` is the last run of the page before; None starts at the oldest.
     """
     rows = await conn.fetch(
         """
@@ -211,7 +224,10 @@ async def select_quiet(
 
 
 async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[str]:
-    """The workflow ids among `ended` executions whose end no row knows."""
+    """Return the ids of those workflows whose given end is not recorded in the run's row.
+
+    These are runs without an end, and runs whose recorded end belongs to an earlier execution.
+    """
     rows = await conn.fetch(
         """
         SELECT DISTINCT r.workflow_id
@@ -228,28 +244,47 @@ async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[st
 
 
 async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
-    """The input of a workflow; any tenant's, so only operations may ask."""
+    """Return the input of the workflow with this id, or None if no run has it.
+
+    Call it in the role `rein_operations`, because it reads the runs of all tenants.
+    """
     row = await conn.fetchrow(
         "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
     return None if row is None else StoredRequest(*row)
 
 
-async def count_recent_runs(conn: Connection) -> dict[str, int]:
-    """Runs by status: those that have not ended, and those accepted in the last 24 hours."""
+class RecentRuns(NamedTuple):
+    """Runs that have not ended, and those accepted in the last 24 hours.
+
+    The unknown calls and their cost are those of the ended runs among them.
+    """
+
+    by_status: dict[str, int]
+    unknown_calls: int
+    cost_unknown_usd: Decimal
+
+
+async def count_recent_runs(conn: Connection) -> RecentRuns:
+    """Count runs by status, and sum what they may have cost beyond what is known."""
     rows = await conn.fetch(
         """
-        SELECT status, count(*) AS runs
+        SELECT status, count(*) AS runs, sum(unknown_calls) AS unknown_calls,
+               sum(cost_unknown_usd) AS cost_unknown_usd
           FROM runs
          WHERE finished_at IS NULL OR created_at > now() - interval '24 hours'
          GROUP BY status
         """
     )
-    return {row["status"]: row["runs"] for row in rows}
+    return RecentRuns(
+        by_status={row["status"]: row["runs"] for row in rows},
+        unknown_calls=sum(row["unknown_calls"] for row in rows),
+        cost_unknown_usd=sum((row["cost_unknown_usd"] for row in rows), Decimal(0)),
+    )
 
 
 async def count_refused_starts(conn: Connection) -> int:
-    """Accepted runs that Temporal refused to start."""
+    """Count the accepted runs that Temporal refused to start and that have not started since."""
     count: int = await conn.fetchval(
         """
         SELECT count(*)

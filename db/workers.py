@@ -1,4 +1,7 @@
-"""Worker processes. Each holds an advisory lock over a connection that dies with the process."""
+"""Worker processes: each holds an advisory lock of PostgreSQL for as long as it lives.
+
+When a process dies, PostgreSQL closes its connection and frees the lock, which tells the others.
+"""
 
 from typing import NamedTuple
 
@@ -6,21 +9,23 @@ import asyncpg
 
 from db.pool import Connection
 
-# The first half of the lock's key, so that it is nobody else's; the worker's id is the second.
+# First half of the advisory lock's key; it keeps these locks apart from any others. The second half
+# is the worker's id.
 LOCK_CLASS = 0x5245494E
-# When PostgreSQL has just started, the living have not come back yet.
+# Seconds after PostgreSQL's start in which no worker counts as absent, because living workers need
+# that time to reconnect.
 RETURN_S = 5
 
 
 class WorkerRow(NamedTuple):
-    """A worker process; `identity` is its name at Temporal."""
+    """A worker process. `identity` is the name under which Temporal knows it."""
 
     worker_id: int
     identity: str
 
 
 async def insert_worker(conn: asyncpg.Connection, worker: WorkerRow) -> None:
-    """Count a worker as living for as long as this connection lasts."""
+    """Register a worker process, which counts as alive for as long as this connection lasts."""
     await conn.execute("SELECT pg_advisory_lock($1, $2)", LOCK_CLASS, worker.worker_id)
     await conn.execute(
         "INSERT INTO workers (worker_id, identity) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -29,7 +34,7 @@ async def insert_worker(conn: asyncpg.Connection, worker: WorkerRow) -> None:
 
 
 async def select_absent_workers(conn: Connection) -> list[WorkerRow]:
-    """Workers whose lock nobody holds: they died, or are about to come back."""
+    """Return the registered workers whose lock is free: they died or lost their connection."""
     rows = await conn.fetch(
         """
         SELECT worker_id, identity
@@ -48,13 +53,19 @@ async def select_absent_workers(conn: Connection) -> list[WorkerRow]:
 
 
 async def delete_worker(conn: Connection, worker_id: int) -> bool:
-    """Count a worker as gone, and its calls under way as lost. False when that was done before."""
+    """Remove a worker, so that its reserved model calls count as lost.
+
+    Return False when another process has removed it already.
+    """
     status = await conn.execute("DELETE FROM workers WHERE worker_id = $1", worker_id)
     return bool(status == "DELETE 1")
 
 
 async def select_workflows_of_worker(conn: Connection, worker_id: int, limit: int) -> list[str]:
-    """The ids of workflows that a worker may have been busy with, the likeliest first."""
+    """Return the ids of at most `limit` workflows that the worker may have been executing.
+
+    Workflows for which it had a model call under way come first, then the newest ones.
+    """
     rows = await conn.fetch(
         """
         SELECT workflow_id

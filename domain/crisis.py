@@ -1,13 +1,14 @@
-"""The crisis rule: whoever writes of dying, starving or hurting somebody hears where help is.
+"""The crisis rule: a person who writes of suicide, starvation or violence is told who can help.
 
-The rule is Rein's own: it needs no model, and no model can switch it off. Its patterns are few and
-sure. What they miss, the model's own verdict is there for.
+The rule matches patterns. It needs no model, and no model can switch it off. Its patterns are few
+and precise; the model's own verdict covers the dangerous texts that they miss.
 
-A language's file (domain/texts) has the patterns, one in a line, in small letters without accents;
-a line that begins with "|" goes on with the line before. `<name>` stands for a part under `let`.
-`<want>` is one of the ways to say that one wants something, and `<wish>` is that or the beginning
-of a sentence, because a goal is often a bare verb. `idioms` are harmless, so they are taken out
-first, and what follows a word of `not_after` is left alone: "without hurting myself".
+Each language has a file of patterns (domain/texts/<code>.yaml), one pattern per line, in lower case
+without accents. A line that begins with "|" continues the line before. `<name>` stands for the part
+called `name` under `let`. `<want>` matches the ways to say that one wants something. `<wish>`
+matches the same or the beginning of a sentence, because people often write a goal as a bare verb.
+`idioms` are harmless phrases, which are removed before the patterns are tried. A match counts for
+nothing if one of the three words before it is listed in `not_after` ("without hurting myself").
 """
 
 import re
@@ -22,12 +23,13 @@ from domain.text import is_invisible
 Danger = Literal["starvation", "suicide", "violence"]
 Refused = Literal["harmful", "blocked", "not_a_goal"]
 
-# How many words before a match may say that it is not meant.
+# The number of words before a match that are checked against `not_after`, the negating words.
 _REACH = 3
 _SPACELESS = frozenset(("han", "kana", "hangul"))
 _APOSTROPHES = frozenset("'’‘ʼ`´")
 _ENDS = frozenset(".!?;:\n。؟।۔")
-# Letters of other scripts that look like a Latin or a Cyrillic one.
+# Letters of other scripts, mapped to the Latin (or Cyrillic) letters that look the same, so that a
+# text with exchanged letters still matches.
 _LATIN = str.maketrans(
     "авекмнорстухіјѕһԁԛԝαβεηικνορτυχωᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡ",
     "abekmhopctyxijshdqwabenikvoptuxwabcdefghijklmnoprstuvwyzag",
@@ -36,21 +38,22 @@ _CYRILLIC = str.maketrans("aekmhopctyxbαεο", "аекмнорстухваео"
 
 
 class Crisis(NamedTuple):
-    """What somebody is in danger of, and the language in which they said so."""
+    """The danger that a person's text speaks of, and the code of the language it was found in."""
 
     danger: Danger
     language: str
 
     @property
     def answer(self) -> str:
-        """A fixed, kind answer that says where help is."""
+        """The fixed answer to the person: a kind sentence on the danger, then where to get help."""
         return f"{say(self.danger, self.language)} {say('help', self.language)}"
 
 
 def find_crisis(text: str, locale: str | None = None) -> Crisis | None:
-    """The danger that a text speaks of, if any.
+    """Return the danger that the text speaks of, or None when no language's patterns match.
 
-    The language is the locale's if the text can be in it, else the text's own.
+    If the patterns of several languages match, the locale's language is preferred, then the
+    language that the text seems to be in.
     """
     found = dict(_dangers(text))
     likely = (language_of(text, locale), language_of(text), *found)
@@ -58,7 +61,10 @@ def find_crisis(text: str, locale: str | None = None) -> Crisis | None:
 
 
 def refusal(why: Refused, text: str, locale: str | None) -> str:
-    """A fixed sentence for a person whose text was refused by somebody who did not say why."""
+    """Return a fixed sentence for a refusal for which the model or the provider gave no reason.
+
+    Except for `not_a_goal`, it also says where to get help.
+    """
     language = language_of(text, locale)
     told = say(why, language)
     return told if why == "not_a_goal" else f"{told} {say('help', language)}"
@@ -66,7 +72,7 @@ def refusal(why: Refused, text: str, locale: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Rules:
-    """The patterns of one language, compiled."""
+    """The compiled patterns of one language."""
 
     script: str
     idioms: re.Pattern[str]
@@ -85,7 +91,7 @@ class _Rules:
 
 @lru_cache(maxsize=256)
 def _dangers(text: str) -> tuple[tuple[str, Danger], ...]:
-    """The languages in which the text speaks of a danger."""
+    """Return (language code, danger) for each language whose patterns match the text."""
     said = _words(text)
     forms = {
         "latin": said.translate(_LATIN),
@@ -99,7 +105,11 @@ def _dangers(text: str) -> tuple[tuple[str, Danger], ...]:
 
 
 def _words(text: str) -> str:
-    """The text's plain words with a space between two of them, " . " where a sentence ends."""
+    """Reduce a text to its words in plain form, so that the patterns can match it.
+
+    One space separates two words, and " . " marks the end of a sentence. Apostrophes and invisible
+    characters are removed, all other characters become spaces.
+    """
     found = []
     for char in re.sub(r"\.{2,}", " ", plain(text)):
         if char in _APOSTROPHES or is_invisible(char):
@@ -118,7 +128,7 @@ def _compiled(language: Language) -> _Rules:
 
     def one_of(lines: str) -> re.Pattern[str]:
         pattern = lines.strip().replace("\n|", "|").replace("\n", "|")
-        for _ in range(2):  # a part may name another one
+        for _ in range(2):  # twice, because a part may refer to another part
             pattern = re.sub(r"<(\w+)>", lambda name: parts[name[1]], pattern)
         pattern = without_accents(pattern)
         return re.compile(rf"(?<!\S)(?:{pattern})(?!\S)" if spaced else pattern)

@@ -1,4 +1,4 @@
-"""Feedback: what a person says about a result, hours or days later as well as at once."""
+"""Feedback: a person's rating of a run's result, which may arrive days after the run."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -46,7 +46,10 @@ class FeedbackSubmission(BaseModel):
 
 
 class Feedback(Message):
-    """One person's current feedback on one trace. `revision` counts how often it was sent."""
+    """One person's current feedback on one trace.
+
+    `revision` counts how often the person has sent feedback on it, starting with 1.
+    """
 
     feedback_id: UUID
     trace_id: UUID
@@ -63,14 +66,14 @@ class Feedback(Message):
 
 
 class FeedbackTotals(Message):
-    """What all people say of one trace, each by their current feedback."""
+    """The feedback of all people on one trace. Only the current feedback of each person counts."""
 
     people: int = 0
     average: Decimal | None = None
-    """The mean of the ratings, two decimals; None when nobody rated it."""
+    """The mean of the ratings with two decimals; None when nobody has rated the trace."""
     shares: dict[str, float | None] = Field(default={})
-    """By dimension the share of yes among those who answered; None when nobody did."""
+    """For each dimension, the share of "yes" among those who answered it; None when nobody did."""
     comment: str | None = None
-    """The newest one."""
+    """The newest comment; None when nobody has written one."""
     replaced: int = 0
-    """How much feedback was replaced."""
+    """How many times people replaced their earlier feedback on this trace."""

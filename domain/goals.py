@@ -1,4 +1,4 @@
-"""Goals: a person's words, what is clarified of them, what each stage of their pipeline is told."""
+"""Goals: a person's text, the clarified goal, and the input and output of the pipeline's stages."""
 
 from datetime import date
 from typing import Annotated, Literal, Self
@@ -21,15 +21,16 @@ from domain.resolutions import Resolution
 from domain.runs import Message, Rerun, RunKind, RunOutcome, RunRequest, StageRequest, TimeZone
 from domain.text import Line, Sentence, clean, clean_or_none, visible_length
 
-# In characters that a reader sees. Some scripts write several code points for each of them.
+# GOAL_MIN and GOAL_MAX count visible characters. Some scripts need several code points for one
+# visible character, so the limit in code points is higher.
 GOAL_MIN, GOAL_MAX = 2, 4000
 GOAL_MAX_CODE_POINTS = 12_000
 
 
 class GoalContext(Message):
-    """What a person may add to the goal."""
+    """What a person may tell in addition to the goal. Every field is optional."""
 
-    # Sent and read back, it is one schema: everything is optional in both directions.
+    # In the OpenAPI document the fields stay optional in answers too, unlike those of a Message.
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=False)
 
     experience: str | None = Field(
@@ -52,9 +53,10 @@ class GoalContext(Message):
 
 
 class SubmittedContext(GoalContext):
-    """What a person may add to the goal. Everything is optional."""
+    """What a person may add to the goal. Every field is optional."""
 
-    # Here only: a release that adds a field must not end the runs that an older worker reads.
+    # Only the API's input refuses unknown fields. The base class ignores them, because an older
+    # worker must be able to read a run that a newer release accepted with an additional field.
     model_config = ConfigDict(extra="forbid")
 
     hours_per_week: float | None = Field(
@@ -107,7 +109,10 @@ class GoalSubmission(BaseModel):
 
 
 class GoalRerun(Rerun):
-    """Names what a rerun takes over; what is not named is made anew."""
+    """The results that a rerun of a goal takes over from earlier runs, by id.
+
+    A result whose id is None is made again.
+    """
 
     clarified_by: UUID | None = Field(
         default=None, description="The trace id of the run that clarified the goal"
@@ -118,7 +123,7 @@ class GoalRerun(Rerun):
 
 
 class GoalRequest(RunRequest):
-    """Input of GoalGenerationWorkflow; its plan starts `today`."""
+    """Input of GoalGenerationWorkflow. The plan starts on the date in `today`."""
 
     kind: RunKind = "goal_generation"
     goal: str
@@ -128,7 +133,7 @@ class GoalRequest(RunRequest):
 
     @property
     def words(self) -> str:
-        """All that the person wrote."""
+        """All text that the person wrote: the goal, the experience and the constraints."""
         said = (self.goal, self.context.experience, self.context.constraints)
         return "\n".join(text for text in said if text)
 
@@ -147,7 +152,7 @@ GoalCategory = Literal[
 
 
 class SmartCriteria(Message):
-    """The goal taken apart by the SMART criteria (Doran, 1981), one sentence each."""
+    """What makes the goal SMART (Doran, 1981): one sentence for each of the five criteria."""
 
     specific: Sentence
     measurable: Sentence
@@ -160,33 +165,40 @@ MOST_REMARKS = 8
 
 
 class ClarifiedGoalDraft(Message):
-    """The preprocess stage's answer. Every field is required: models leave out what is not."""
+    """The model's answer in the preprocess stage.
+
+    The schema that is sent requires every field (llm/gemini.py), because models tend to leave out
+    optional ones; an answer that refuses the goal may still lack what a refusal does not need.
+    """
 
     verdict: Literal["goal", "not_a_goal", "harmful"] = Field(
         description="'harmful' when helping would endanger someone; 'not_a_goal' when there is "
         "nothing to work towards"
     )
     refusal_reason: str | None = Field(
-        description="One kind sentence for the person when the verdict is not 'goal', else null"
+        default=None,
+        description="One kind sentence for the person when the verdict is not 'goal', else null",
     )
     clarified_goal: str = Field(
-        description="The goal in one precise sentence; empty unless the verdict is 'goal'"
+        default="", description="The goal in one precise sentence; empty unless 'goal'"
     )
-    category: GoalCategory
-    smart: SmartCriteria | None = Field(description="Required when the verdict is 'goal'")
-    deadline: date | None = Field(description="The day the goal is due, if the goal implies one")
+    category: GoalCategory = "other"
+    smart: SmartCriteria | None = Field(default=None, description="Required when verdict is 'goal'")
+    deadline: date | None = Field(
+        default=None, description="The day the goal is due, if the goal implies one"
+    )
     hours_per_week: float | None = Field(
-        gt=0, le=168, description="Hours a week that the person says there are, else null"
+        default=None, gt=0, le=168, description="Hours a week that the person says there are"
     )
     rest_days: list[Weekday] = Field(
-        max_length=6, description="Days on which the person says there is no time, else empty"
+        default=[], max_length=6, description="Days on which the person says there is no time"
     )
-    assumptions: list[Line] = Field(max_length=MOST_REMARKS)
-    open_questions: list[Line] = Field(max_length=MOST_REMARKS)
+    assumptions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
+    open_questions: list[Line] = Field(default=[], max_length=MOST_REMARKS)
     also_asked: list[Line] = Field(
+        default=[],
         max_length=MOST_REMARKS,
-        description="Other goals in the text, which are not worked on here, each in a few words; "
-        "empty when there are none",
+        description="Other goals in the text, which are not worked on here, each in a few words",
     )
 
     @model_validator(mode="after")
@@ -197,17 +209,16 @@ class ClarifiedGoalDraft(Message):
 
 
 class ClarifiedGoal(ClarifiedGoalDraft):
-    """The goal as Rein works with it from here on."""
+    """A clarified goal as it is stored; the later stages work with it instead of the raw text.
+
+    `trace_id` is the id of the run that clarified it.
+    """
 
     trace_id: UUID
-    # Goals that were clarified by an earlier release have none of these.
-    hours_per_week: float | None = None
-    rest_days: list[Weekday] = Field(default=[])
-    also_asked: list[Line] = Field(default=[])
 
 
 def stated_limits(context: GoalContext) -> Limits:
-    """What the person stated apart from the goal's words."""
+    """Return the limits that the person stated in the context, outside the goal's text."""
     return Limits(
         deadline=context.deadline,
         hours_per_week=context.hours_per_week,
@@ -216,7 +227,11 @@ def stated_limits(context: GoalContext) -> Limits:
 
 
 def limits_of(goal: ClarifiedGoalDraft, context: GoalContext) -> Limits:
-    """What the person stated: in the context, else in the words of the goal."""
+    """Return the limits that the person stated.
+
+    A limit that the context does not state is taken from the clarified goal, for which the model
+    read it from the goal's text.
+    """
     stated = stated_limits(context)
     return Limits(
         deadline=stated.deadline or goal.deadline,
@@ -226,7 +241,10 @@ def limits_of(goal: ClarifiedGoalDraft, context: GoalContext) -> Limits:
 
 
 def wrong_goal(goal: ClarifiedGoalDraft, context: GoalContext, today: date) -> str | None:
-    """What is wrong with a well-formed answer of the preprocess stage."""
+    """Return what is wrong with a well-formed answer of the preprocess stage; None if nothing is.
+
+    The repair prompt passes the text to the model.
+    """
     if goal.verdict == "goal":
         problem = impossible(limits_of(goal, context), today)
         return f"{problem}; where the goal names none, null or empty" if problem else None
@@ -238,10 +256,10 @@ def wrong_goal(goal: ClarifiedGoalDraft, context: GoalContext, today: date) -> s
 def mended_goal(
     goal: ClarifiedGoalDraft, text: str, locale: str | None, today: date
 ) -> ClarifiedGoalDraft | None:
-    """What is made of an answer that is still wrong after its repair; None if it stays wrong.
+    """Correct an answer that is still wrong after its repair; None if that is not possible.
 
-    A refusal gets a fixed sentence. A day that has gone by is no deadline, and an assumption says
-    so.
+    A refusal gets a fixed sentence as its reason. A deadline before `today` is removed, and an
+    additional assumption tells the person so.
     """
     if goal.verdict != "goal":
         return goal.model_copy(update={"refusal_reason": refusal(goal.verdict, text, locale)})
@@ -256,14 +274,17 @@ GOAL_STAGES = ("preprocess", "generate", "evaluate", "plan")
 
 
 def redone_stages(from_stage: str) -> frozenset[str]:
-    """What a rerun does again. Evaluate and plan stand side by side: one leaves the other alone."""
+    """Return the stages that a rerun from `from_stage` runs again.
+
+    Evaluate and plan do not depend on each other, so a rerun from one of them runs only that one.
+    """
     if from_stage in ("evaluate", "plan"):
         return frozenset((from_stage,))
     return frozenset(GOAL_STAGES[GOAL_STAGES.index(from_stage) :])
 
 
 class TakenOver(Message):
-    """What a rerun takes over from the run it repeats; nothing for a new run."""
+    """The results that a rerun takes over instead of making them again; all None for a new run."""
 
     goal: ClarifiedGoal | None = None
     resolution: Resolution | None = None
@@ -304,7 +325,7 @@ class PlanRequest(StageRequest):
 
 
 class GoalOutcome(RunOutcome):
-    """What GoalGenerationWorkflow returns; the texts are in the run's rows."""
+    """The result of GoalGenerationWorkflow: ids and scores. The texts are stored in PostgreSQL."""
 
     resolution_id: UUID | None = None
     evaluation_id: UUID | None = None

@@ -1,7 +1,8 @@
-"""The languages in which Rein itself speaks to a person, and which of them a text is in.
+"""The languages of Rein's own sentences to a person, and a guess of which one a text is in.
 
-`texts/<code>.yaml` holds one language: `say` are Rein's own sentences, `common` are words by which
-the language is told from others of its `script`, and `crisis` is read by domain/crisis.py.
+Each language has a file `texts/<code>.yaml`. `say` holds Rein's own sentences. `common` lists
+frequent words that distinguish the language from others with the same `script`. `crisis` holds
+the patterns of the crisis rule (domain/crisis.py).
 """
 
 import re
@@ -19,16 +20,16 @@ TEXTS = Path(__file__).parent / "texts"
 
 @dataclass(frozen=True)
 class Language:
-    """One file of texts."""
+    """The content of one language's file in `texts`."""
 
     code: str
     script: str
     common: frozenset[str]
     say: Mapping[str, str]
     crisis: Mapping[str, str]
-    """Patterns by what they find, one in a line."""
+    """Patterns of the crisis rule, by the danger that they detect; one pattern per line."""
     let: Mapping[str, str]
-    """Parts of patterns."""
+    """Parts that the patterns refer to as `<name>`, by their names."""
 
 
 def _read(path: Path) -> Language:
@@ -48,7 +49,7 @@ LANGUAGES: Mapping[str, Language] = {
     path.stem: _read(path) for path in sorted(TEXTS.glob("*.yaml"))
 }
 
-# What the names of letters begin with in the Unicode character database.
+# The first word of a letter's Unicode name, mapped to the name of its script.
 _SCRIPTS = {
     "LATIN": "latin",
     "CYRILLIC": "cyrillic",
@@ -59,7 +60,8 @@ _SCRIPTS = {
     "DEVANAGARI": "devanagari",
     "ARABIC": "arabic",
 }
-# Marks that people leave out when they type: of Latin and Cyrillic, Arabic, Devanagari letters.
+# Code point ranges of marks that people often leave out when they type: accents of Latin and
+# Cyrillic letters, Arabic signs and vowels, the Devanagari nukta.
 _ACCENTS = ((0x0300, 0x036F), (0x0610, 0x061A), (0x064B, 0x065F), (0x093C, 0x093C))
 _USUAL = str.maketrans(
     {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ى": "ي", "ँ": "ं"}
@@ -67,7 +69,11 @@ _USUAL = str.maketrans(
 
 
 def language_of(text: str, locale: str | None = None) -> str:
-    """The code of the language to answer in: the locale's, else the text's, else English's."""
+    """Return the code of the language in which the person is to be answered.
+
+    It is the language of `locale` if Rein knows that one, else the language that the text seems to
+    be in, else English.
+    """
     asked = (locale or "").partition("-")[0]
     if asked in LANGUAGES:
         return asked
@@ -83,23 +89,32 @@ def language_of(text: str, locale: str | None = None) -> str:
 
 
 def say(name: str, language: str, **values: object) -> str:
-    """One of Rein's own sentences, in a language that Rein knows."""
+    """Return one of Rein's own sentences in a language, with `values` filled in.
+
+    Raises KeyError for an unknown sentence or language.
+    """
     return LANGUAGES[language].say[name].format(**values)
 
 
 def plain(text: str) -> str:
-    """Small letters in their usual form, without the accents that people may leave out."""
+    """Return the text in lower case, Unicode-normalised (NFKC) and without accents.
+
+    Different spellings of a word become equal, so that they can be compared.
+    """
     return without_accents(unicodedata.normalize("NFKC", text).casefold())
 
 
 def without_accents(text: str) -> str:
-    """The same letters, composed, without marks; what is no letter stays."""
+    """Return the text without accents, with special letters replaced by plain ones (ł by l).
+
+    The result is in composed form (NFC).
+    """
     kept = (char for char in unicodedata.normalize("NFD", text) if not _is_accent(ord(char)))
     return unicodedata.normalize("NFC", "".join(kept)).translate(_USUAL)
 
 
 def _scripts(text: str) -> Counter[str]:
-    """How many letters of each script the text has."""
+    """Count the text's letters by script. Letters of unknown scripts are not counted."""
     names = (unicodedata.name(char, "").partition(" ")[0] for char in text if char.isalpha())
     return Counter(_SCRIPTS[name] for name in names if name in _SCRIPTS)
 

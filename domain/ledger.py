@@ -1,4 +1,4 @@
-"""The spend ledger: one row per model call, so that no answer is paid for twice."""
+"""The spend ledger has one row per model call, so that a retry does not pay for an answer again."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -7,18 +7,24 @@ from uuid import UUID
 
 from domain.runs import Message, PromptRef, Stage, Usage
 
-# One request of a stage is not bought again after so many calls that may have been billed for
-# nothing.
+# After this many calls for the same request that may have been billed without an answer, the stage
+# fails instead of calling the model again.
 MAYBE_BILLED_CALLS = 3
 
 
 class Reservation(Message):
-    """A model call about to be made. `request_sha256` covers model, prompt, parameters and text.
+    """A model call that is about to be made, as it is recorded before the call.
 
-    Another attempt's call of the same request is lost when it was reserved longer than `lost_after`
-    ago, because no call takes so long, or when its worker is gone. `worker_id` is that of the
-    process that makes the call, `workflow_run_id` Temporal's id of the execution it is made for.
-    `span` and `parent_span_id` are the name and the parent of the call's span.
+    Attributes:
+        request_sha256: Hash of the model, the prompt, the parameters and the text. Calls with the
+            same hash ask for the same thing, so one answer serves all of them.
+        reserved_usd: The most that the call can cost; None when the model's price is not known.
+        lost_after: A call of another attempt that was reserved longer ago than this counts as
+            lost, because no call takes that long. It also counts as lost when its worker is dead.
+        worker_id: The worker process that makes the call.
+        workflow_run_id: Temporal's id of the workflow execution that the call is made for.
+        span: The name of the call's span in the trace.
+        parent_span_id: The parent of that span.
     """
 
     call_id: UUID
@@ -42,10 +48,13 @@ CallState = Literal["answered", "failed", "unknown"]
 
 
 class Settlement(Message):
-    """What came of a call. `answer` is the raw answer as it came; None when there was none.
+    """The result of a model call, as it is recorded after the call.
 
-    `unknown` means that nobody can say whether the provider answered and billed: the call was cut.
-    `cost_at_most` means that what the provider billed is not known: the reserve counts as the cost.
+    Attributes:
+        state: `unknown` means that the provider may have billed the call, although no answer of
+            the model arrived.
+        cost_at_most: The billed amount is not known, so the reserved amount counts as the cost.
+        answer: The unparsed body of the provider's answer; None when there was none.
     """
 
     call_id: UUID
@@ -61,7 +70,7 @@ class Settlement(Message):
 
 
 class SettledCall(Message):
-    """A call that is over, as its span tells of it."""
+    """A model call that has ended, with the facts that its span in the trace shows."""
 
     call_id: UUID
     attempt: int
@@ -78,20 +87,20 @@ class SettledCall(Message):
 
 
 class PaidCall(SettledCall):
-    """An earlier call of the same run whose answer is stored."""
+    """An earlier call for the same request whose answer is stored, so it need not be paid again."""
 
     answer: str
 
 
 class Standing(Message):
-    """How a request of a stage stands in the ledger, after a call of it was to be reserved.
+    """The ledger's answer to an attempt to reserve a model call.
 
     Attributes:
-        reserved: The call was reserved; otherwise one of the following is why not.
-        paid: The stored answer to exactly this request.
-        under_way: Another attempt's call of it has not been settled yet.
-        run_ended: The execution that asks has ended.
-        unknown: Calls of it that may have been billed for nothing.
+        reserved: Whether the call was reserved. If it was not, one of the other fields says why.
+        paid: The earlier call whose stored answer is to be used; None when there is none.
+        under_way: Whether a call of another attempt for the same request has not ended yet.
+        run_ended: Whether the workflow execution that asks has ended already.
+        unknown: Calls for the same request that may have been billed without an answer.
     """
 
     reserved: bool

@@ -1,4 +1,4 @@
-"""A weekly plan: its arithmetic, and the limits that a person stated for it."""
+"""A weekly plan: the computation of its dates, and the limits that a person stated for it."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -14,7 +14,8 @@ MAX_PLAN_WEEKS = 26
 DEFAULT_PLAN_WEEKS = 12
 Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-# As much as a model needs to hear to mend the rest as well.
+# A repair prompt names at most this many problems of a plan; they are enough for the model to
+# correct similar ones as well.
 NAMED_PROBLEMS = 5
 
 
@@ -38,7 +39,7 @@ class MilestoneDraft(Message):
 
 
 class PlanDraft(Message):
-    """The plan stage's answer: weeks and days of the week; Rein puts the dates in."""
+    """The model's answer in the plan stage. It has weeks and weekdays; Rein computes the dates."""
 
     first_step_today: Line
     weeks: list[WeekDraft] = Field(min_length=1, max_length=MAX_PLAN_WEEKS)
@@ -70,7 +71,7 @@ class Milestone(MilestoneDraft):
 
 
 class PlanRef(Message):
-    """A plan in the workflow's history: it is large, so its text stays in PostgreSQL."""
+    """A reference to a stored plan. Temporal's history holds it, because a whole plan is large."""
 
     plan_id: UUID
     resolution_id: UUID
@@ -79,7 +80,7 @@ class PlanRef(Message):
 
 
 class Plan(Message):
-    """A stored plan with real dates."""
+    """A stored plan with calendar dates."""
 
     plan_id: UUID
     resolution_id: UUID
@@ -99,7 +100,7 @@ class Plan(Message):
 
 
 class Limits(Message):
-    """What a plan has to keep to, as the person stated it; what was not stated limits nothing."""
+    """The limits that a person stated for a plan. A limit that is None or empty was not stated."""
 
     deadline: date | None = None
     hours_per_week: float | None = None
@@ -110,12 +111,12 @@ class Limits(Message):
         return None if self.hours_per_week is None else int(self.hours_per_week * 60)
 
     def ends_on(self, starts_on: date, week: int) -> date:
-        """The last day of a plan's week: its seventh, or the deadline in it."""
+        """Return the last day of a week of the plan: its seventh day, or an earlier deadline."""
         seventh = week_start(starts_on, week) + timedelta(days=6)
         return seventh if self.deadline is None else min(seventh, self.deadline)
 
     def open_days(self, starts_on: date, week: int) -> list[date]:
-        """The days of a plan's week on which a task may lie."""
+        """Return the days of a week of the plan on which the limits allow tasks."""
         first = week_start(starts_on, week)
         days = (self.ends_on(starts_on, week) - first).days + 1
         found = (first + timedelta(days=day) for day in range(days))
@@ -130,20 +131,23 @@ def weekday(day: date) -> Weekday:
 
 
 def week_start(starts_on: date, week: int) -> date:
-    """The first day of a plan's week, counted from 1; a plan's week may start on any day."""
+    """Return the first day of a week of the plan; `week` counts from 1.
+
+    All weeks of a plan start on the weekday of `starts_on`, which need not be a Monday.
+    """
     return starts_on + timedelta(days=7 * (week - 1))
 
 
 def day_in_week(first: date, day: Weekday) -> date:
-    """The first `day` on or after the first day of the week."""
+    """Return the first date on or after `first` that falls on the weekday `day`."""
     return first + timedelta(days=(WEEKDAYS.index(day) - first.weekday()) % 7)
 
 
 def plan_weeks(starts_on: date, deadline: date | None) -> int:
-    """How many weeks a plan has: the whole ones until the deadline, at most 26; 12 without one.
+    """Return the number of weeks of a plan.
 
-    A deadline in the first week makes a plan of that week, cut at the deadline. Raises ValueError
-    for a deadline that has gone by.
+    It is the number of whole weeks until the deadline, at least 1 and at most 26, or 12 without a
+    deadline. Raises ValueError for a deadline before `starts_on`.
     """
     if deadline is None:
         return DEFAULT_PLAN_WEEKS
@@ -154,7 +158,10 @@ def plan_weeks(starts_on: date, deadline: date | None) -> int:
 
 
 def impossible(limits: Limits, starts_on: date) -> str | None:
-    """Why no plan can keep to the limits, naming the one that is to be changed; None if one can."""
+    """Return why no plan can satisfy the limits, or None if a plan can.
+
+    The text begins with the name of the limit that has to be changed.
+    """
     if limits.deadline is not None and limits.deadline < starts_on:
         return f"deadline: expected {starts_on} or a later day, came {limits.deadline}"
     if not limits.open_days(starts_on, 1):
@@ -166,7 +173,10 @@ def impossible(limits: Limits, starts_on: date) -> str | None:
 
 
 def wrong_plan(draft: PlanDraft, weeks: int, starts_on: date, limits: Limits) -> str | None:
-    """What is wrong with a plan: its number of weeks, or limits that it does not keep to."""
+    """Return what is wrong with a plan: its number of weeks, or tasks that violate the limits.
+
+    None means that nothing is wrong.
+    """
     if len(draft.weeks) != weeks:
         return f"weeks: expected exactly {weeks}, found {len(draft.weeks)}"
     wrong = [problem for week in draft.weeks for problem in _wrong_week(week, starts_on, limits)]
@@ -194,9 +204,9 @@ def dated_plan(
     starts_on: date,
     limits: Limits = NO_LIMITS,
 ) -> Plan:
-    """Put real dates into a plan: week n begins 7·(n-1) days after `starts_on`.
+    """Build the plan with calendar dates: week n begins 7·(n-1) days after `starts_on`.
 
-    Nothing is dated after the deadline; a milestone of the week that it cuts lies on it.
+    A milestone is dated on the last day of its week, or on the deadline if that is earlier.
     """
     weeks = [_dated_week(week, starts_on, limits) for week in draft.weeks]
     return Plan(

@@ -1,4 +1,4 @@
-"""A resolution: the commitment and its strategy."""
+"""A resolution: what a person commits to, and the strategy to reach it."""
 
 from uuid import UUID
 
@@ -22,7 +22,7 @@ class Risk(Message):
 
 
 class ResolutionDraft(Message):
-    """The generate stage's answer."""
+    """The model's answer in the generate stage."""
 
     title: Line
     summary: Sentence
@@ -34,16 +34,17 @@ class ResolutionDraft(Message):
 
 
 class Resolution(ResolutionDraft):
-    """A stored resolution. `draft` is 1, or 2 for the automatic revision."""
+    """A stored resolution. `draft` is 1 for the first version and 2 for its automatic revision."""
 
     resolution_id: UUID
     draft: int
 
 
 def wrong_phases(draft: ResolutionDraft, weeks: int) -> str | None:
-    """What is wrong with phases that do not lead from week 1 to the last week, one after another.
+    """Return what is wrong with the phases of a resolution; None if nothing is.
 
-    Two of them may share a week only when there are fewer weeks than phases.
+    The phases have to cover week 1 to week `weeks` in order, without gaps or overlaps. Two phases
+    may share a week only if there are fewer weeks than phases.
     """
     before, may_share = 0, weeks < len(draft.phases)
     for number, phase in enumerate(draft.phases, start=1):

@@ -1,4 +1,4 @@
-"""What a caller reads back of a run: its rows put together."""
+"""What API callers read about a run, combined from several tables of PostgreSQL."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -27,14 +27,17 @@ Usd = Annotated[
 
 
 class RunError(Message):
-    """Why a run has no result: a stable code and a sentence."""
+    """Why a run has no result: a stable code for programs and a sentence for people."""
 
     code: RunErrorCode
     message: str
 
 
 class DraftReport(Message):
-    """One attempt at a resolution, with what was made of it. `kept` marks the run's result."""
+    """One draft of the resolution, with its evaluation and its plan.
+
+    `kept` is true for the draft that is the run's result.
+    """
 
     resolution: Resolution
     evaluation: Evaluation | None
@@ -43,7 +46,7 @@ class DraftReport(Message):
 
 
 class RunSummary(Message):
-    """A run of any kind in a list."""
+    """A run of any kind, as lists of runs show it."""
 
     trace_id: UUID
     kind: RunKind
@@ -63,14 +66,14 @@ class RunSummary(Message):
 
 
 class GoalSummary(RunSummary):
-    """A goal in a list."""
+    """A run of a goal, as lists of goals show it."""
 
     goal: str
     quality_status: QualityStatus | None
 
 
 class RunReport(Message):
-    """A run of any kind: what it is about, where it stands, how it ended and what it took."""
+    """A run of any kind: its state, its outcome, its inputs, its tokens and its cost."""
 
     trace_id: UUID
     kind: RunKind
@@ -107,7 +110,7 @@ class RunReport(Message):
 
 
 class GoalReport(RunReport):
-    """A goal's run whole: what was asked and what came of it so far."""
+    """A goal's run with all texts: what the person asked for, and the results made so far."""
 
     goal: str
     locale: str | None = Field(description="Null: the language of the goal")
@@ -124,7 +127,7 @@ class GoalReport(RunReport):
 
 
 class FoundRun(Message):
-    """The little that a command must know of a run before it acts on it."""
+    """What a request must know about a run before it cancels, rates or follows that run."""
 
     trace_id: UUID
     kind: RunKind

@@ -1,11 +1,12 @@
-"""Why a run has no result, or waits for one: the stable codes that callers and operators read."""
+"""Stable codes, for callers and operators, of why a run has no result or waits for a retry."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypeAliasType
 
-# Why a model call gave nothing usable: llm/errors.py classifies every answer of the model once.
+# Why an attempt of a stage has no usable answer of the model. llm/errors.py says which failure gets
+# which code, and whether the stage is retried.
 ModelErrorCode = Literal[
     "RATE_LIMITED",
     "QUOTA_EXHAUSTED",
@@ -31,7 +32,7 @@ ModelErrorCode = Literal[
     "DATABASE_UNAVAILABLE",
     "RUN_UNKNOWN",
 ]
-# Why a run has no result, or waits: the model, or what Temporal and Rein say of the run itself.
+# Why a run has no result or waits: the codes of its stages, and codes of the run as a whole.
 AnyRunErrorCode = Literal[
     ModelErrorCode,
     "PROMPT_MISSING",
@@ -70,7 +71,7 @@ RUN_ERRORS: dict[AnyRunErrorCode, str] = {
     "TERMINATED": "An operator ended the run",
     "OUTCOME_INVALID": "The workflow returned what is no outcome of a run",
 }
-# What Temporal's errors, and Rein's own that no stage has classified, are called in these terms.
+# Type names of Temporal's errors, and of Rein's own errors outside a stage, with their codes.
 _ENGINE: dict[str, AnyRunErrorCode] = {
     "TimeoutError": "TIMED_OUT",
     "WorkflowTimedOut": "TIMED_OUT",
@@ -82,14 +83,17 @@ _ENGINE: dict[str, AnyRunErrorCode] = {
 
 
 def run_error_code(name: str) -> AnyRunErrorCode:
-    """The code of an error that ended or delays a run; `name` may be that of an exception."""
+    """Return the code of an error that ended or delays a run.
+
+    `name` is a code, or the type name of an error. Any other name gives UNKNOWN.
+    """
     for code in RUN_ERRORS:
         if code == name:
             return code
     return _ENGINE.get(name, "UNKNOWN")
 
 
-# A code that another release has stored, and this one does not know, is read as UNKNOWN.
+# A stored code that this release does not know, because another release wrote it, becomes UNKNOWN.
 RunErrorCode = TypeAliasType(
     "RunErrorCode",
     Annotated[

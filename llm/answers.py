@@ -1,4 +1,4 @@
-"""What came from Gemini. Its body is stored as it came, before anything is read from it."""
+"""The answers of Gemini. The raw body of an answer is stored before a stage uses its content."""
 
 import json
 from dataclasses import dataclass, replace
@@ -7,9 +7,10 @@ from typing import Any
 from domain.run_errors import ModelErrorCode as Code
 from domain.runs import Usage
 
-# What the ledger has room for, in characters.
+# The ledger stores at most this many characters of an answer's body.
 STORED_CHARS = 262_144
-# A finish reason or the name of a model stands in messages and columns.
+# Finish reasons and model names are cut to this many characters, because they go into messages and
+# columns of limited length.
 WORD_CHARS = 100
 LARGEST_COUNT = 2**31 - 1
 
@@ -18,9 +19,10 @@ _ENVELOPE = frozenset(("candidates", "promptFeedback", "usageMetadata"))
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer taken apart. `usage` is None when the provider did not tell what it counted.
+    """The parts of an answer of Gemini.
 
-    `problem` is the code of an answer that cannot be taken apart, or that is too large to be kept.
+    `usage` is None if the provider sent no valid token counts. `problem` is the error code of a
+    body that is not an answer of Gemini, cannot be parsed or is too large to store; else None.
     """
 
     text: str = ""
@@ -32,16 +34,23 @@ class Answer:
 
 
 def stored(body: str) -> str:
-    """What is kept of a body: as much as there is room for, without NUL."""
+    """Return the part of a body that is stored: its first STORED_CHARS characters, without NUL.
+
+    PostgreSQL cannot store NUL characters.
+    """
     return body.replace("\x00", "")[:STORED_CHARS]
 
 
 def take_apart(body: str) -> Answer:
-    """The answer in a body that came with status 200. Never raises, whatever the body is."""
+    """Parse the body of an HTTP answer with status 200.
+
+    Never raises; `problem` of the result says what is wrong with the body.
+    """
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):
-        # What begins like JSON is a spoiled answer; anything else is a page of some proxy.
+        # A body that begins like JSON is a damaged answer of Gemini. Any other body comes from
+        # somewhere else, for example the error page of a proxy.
         spoiled = body.lstrip()[:1] in ("{", "[")
         return Answer(problem="OUTPUT_INVALID" if spoiled else "NO_GEMINI_ANSWER")
     if not isinstance(envelope, dict) or not envelope.keys() & _ENVELOPE:
@@ -63,7 +72,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _text(parts: Any) -> str:
-    """The answer's text, without the model's thoughts."""
+    """Join the text parts of the answer, leaving out those that hold the model's thoughts."""
     found = parts if isinstance(parts, list) else []
     said = (
         part["text"]
@@ -80,7 +89,10 @@ def _word(value: Any) -> str | None:
 
 
 def _usage(metadata: Any) -> Usage | None:
-    """The tokens, of which an absent one is 0; None when any of them is no count."""
+    """Return the token counts; a count that is absent is 0.
+
+    None means that the metadata is missing or that one of its counts is not a valid number.
+    """
     if not isinstance(metadata, dict):
         return None
     counts = {

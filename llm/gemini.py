@@ -1,4 +1,4 @@
-"""One request to Gemini, one raw answer. Temporal owns retries, so the SDK's own are off."""
+"""The client for Gemini: one HTTP request per call. Temporal retries, so the SDK must not."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,12 +15,13 @@ from llm.errors import ModelError, classify
 from llm.models import thinking
 
 PROVIDER = "google_ai"
-# Said, because the SDK would take another address from the environment.
+# The address is always set, because the SDK would otherwise take one from the environment.
 BASE_URL = "https://generativelanguage.googleapis.com"
-# The longest answer of any model is far below it.
+# The largest body in bytes that is read. The longest answer of any model is much shorter.
 LARGEST_BODY = 16 * 1024 * 1024
 
-# JSON-schema keywords that Gemini's structured output takes; the rest Rein checks by itself.
+# The JSON-schema keywords that Gemini's structured output accepts. Rein sends no others, and checks
+# their rules itself when it parses the answer.
 KEYWORDS = frozenset(
     [
         "$defs",
@@ -46,9 +47,10 @@ KEYWORDS = frozenset(
 
 @dataclass(frozen=True)
 class ModelCall:
-    """What is asked. `schema` becomes the response schema; `timeout_s` bounds the whole call.
+    """The parameters of one model call.
 
-    A `temperature` or `thinking_budget` of None leaves the model its own.
+    `schema` becomes the response schema. If `temperature` or `thinking_budget` is None, the model
+    uses its default. `timeout_s` limits the whole call, in seconds.
     """
 
     model: str
@@ -62,12 +64,13 @@ class ModelCall:
 
 
 class Gemini:
-    """A client for many calls at once. Close it with `aclose`."""
+    """A client for Gemini that can make many calls at once. Close it with `aclose`."""
 
     def __init__(
         self, *, api_key: str, base_url: str | None = None, max_connections: int = 200
     ) -> None:
-        # Named, because with aiohttp installed the SDK would use that, and repeat dropped calls.
+        # Without a client of our own the SDK uses aiohttp if that is installed, and then it repeats
+        # requests whose connection was lost.
         self._http = httpx2.AsyncClient(
             limits=httpx2.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections
@@ -76,7 +79,7 @@ class Gemini:
             event_hooks={"response": [_bound]},
         )
         self._client = genai.Client(
-            # Said, because GOOGLE_GENAI_USE_VERTEXAI in the environment would change the service.
+            # Without this, GOOGLE_GENAI_USE_VERTEXAI in the environment selects another service.
             vertexai=False,
             api_key=api_key or "missing",
             http_options=types.HttpOptions(
@@ -87,9 +90,9 @@ class Gemini:
         )
 
     async def ask(self, call: ModelCall) -> str:
-        """One HTTP request; the body of its answer, unread.
+        """Send one HTTP request, and return the raw body of its answer.
 
-        Raises ModelError when there was no answer.
+        Raises ModelError if the request fails, times out or is answered with an error status.
         """
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -97,7 +100,7 @@ class Gemini:
                     model=call.model, contents=call.user, config=_config(call)
                 )
         except Exception as error:
-            # Not chained: the SDK's error holds the server's whole answer, which may hold the key.
+            # Without the SDK's error as the cause: its text may contain the API key.
             raise classify(error) from None
         return (response.sdk_http_response and response.sdk_http_response.body) or ""
 
@@ -108,7 +111,7 @@ class Gemini:
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Let the body of an answer end with an error where it becomes too large to be held."""
+    """Let reading an answer's body raise ModelError after LARGEST_BODY bytes, to save memory."""
     if isinstance(response.stream, httpx2.AsyncByteStream):
         response.stream = _BoundedStream(response.stream)
 
@@ -131,9 +134,9 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 def _config(call: ModelCall) -> types.GenerateContentConfigDict:
     config: types.GenerateContentConfigDict = {
-        # The SDK would read the answer before it is stored, and fail on what it cannot read.
+        # Otherwise the SDK parses the answer before it is stored, and raises if it cannot.
         "should_return_http_response": True,
-        # Either could send further requests within this one, which the ledger would not know.
+        # Each of these two could send further requests, which the ledger would not know of.
         "automatic_function_calling": {"disable": True},
         "automatic_continuation": False,
         "system_instruction": call.system,
@@ -151,9 +154,10 @@ def _config(call: ModelCall) -> types.GenerateContentConfigDict:
 
 @cache
 def response_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """The model's JSON schema in the words that Gemini takes, properties in their order.
+    """Return the schema as JSON schema, reduced to the keywords that Gemini accepts.
 
-    Every property is required, because Gemini leaves out what is not; what may be null says so.
+    All properties are required and keep their order, because Gemini tends to leave out optional
+    ones. A value that may be missing has to be null or empty instead.
     """
     reduced: dict[str, Any] = _reduced(schema.model_json_schema())
     return reduced

@@ -1,4 +1,4 @@
-"""Reading a raw answer into a model: the finish reason first, then the text, then the rules."""
+"""Parse an answer into a pydantic model: check the finish reason, then the JSON, then the rules."""
 
 import json
 import re
@@ -14,7 +14,8 @@ T = TypeVar("T", bound=BaseModel)
 LARGEST_ANSWER = 64 * 1024
 BLOCKING = frozenset(("SAFETY", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"))
 NAMED_PROBLEMS = 5
-# A place in an answer is named by the answer's own keys, which may be of any length.
+# A place in an answer is described by the answer's own keys, which can be long. The description is
+# cut to this many characters.
 PLACE_CHARS = 80
 
 _PROBLEMS = {
@@ -26,7 +27,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(answer: Answer, schema: type[T]) -> T:
-    """The answer as `schema`. Raises ModelError, and nothing else, when it cannot be that."""
+    """Parse the answer's text as `schema`. Raises ModelError for every answer that does not fit."""
     _refuse_spoiled(answer)
     text = answer.text
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_ANSWER:
@@ -59,7 +60,10 @@ def _refuse_spoiled(answer: Answer) -> None:
 
 
 def _cleaned(value: Any) -> Any:
-    """The value without NUL and lone surrogates, which PostgreSQL does not take."""
+    """Return JSON data without NUL characters and lone surrogates.
+
+    PostgreSQL can store neither of them.
+    """
     if isinstance(value, str):
         return _LONE_SURROGATE.sub("\ufffd", value.replace("\x00", ""))
     if isinstance(value, list):
@@ -70,7 +74,7 @@ def _cleaned(value: Any) -> Any:
 
 
 def _problems(error: ValidationError) -> str:
-    """Where and which rule, without the text that broke it."""
+    """Describe where an answer breaks which rules, without quoting the values that break them."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     named = [f"{_place(each['loc'])}: {each['msg']}" for each in found[:NAMED_PROBLEMS]]
     more = f" and {len(found) - NAMED_PROBLEMS} more" if len(found) > NAMED_PROBLEMS else ""
@@ -78,6 +82,6 @@ def _problems(error: ValidationError) -> str:
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    """Where in the answer a problem is, e.g. `weeks.3.focus`."""
+    """Return the place of a problem in the answer, for example `weeks.3.focus`."""
     place = ".".join(map(str, loc)) or "answer"
     return place if len(place) <= PLACE_CHARS else place[:PLACE_CHARS] + "…"

@@ -1,10 +1,10 @@
-"""What tokens cost: USD per million, by model and by the day of the call.
+"""The prices of tokens in USD per million, by model and by the day of the call.
 
 Source: Google's price list for the Gemini API (ai.google.dev/gemini-api/docs/pricing), paid tier,
-standard, text, as transcribed by pydantic's genai-prices 0.2.3 (checked 2026-10-14 to 2026-10-15)
-and, for Carbon, Neon and Hydrogen, in the announcements of November 2026. `gemini-2.0-flash` is as
-the product's source document has it (Google shut that model down on 1 June 2026). Thinking tokens
-are billed as output. Money is Decimal, never float.
+standard, text, as transcribed by pydantic's genai-prices 0.2.3 (checked 2026-10-14 to 2026-10-15).
+The prices of Carbon, Neon and Hydrogen are from Google's announcements of November 2026, that of
+`gemini-2.0-flash` from Rein's specification (Google shut that model down on 1 June 2026). Thinking
+tokens are billed as output. Amounts are Decimal, never float.
 """
 
 import re
@@ -16,12 +16,17 @@ from domain.runs import Usage
 
 MILLION = Decimal(1_000_000)
 LONG_PROMPT = 200_000
-# What the ledger stores. A fraction below it is rounded up, so that no sum is below the bill.
+# The smallest amount that the ledger stores. Costs are rounded up to it, so that their sum is never
+# below the bill.
 SMALLEST_USD = Decimal("1e-9")
 
 
 class Price(NamedTuple):
-    """USD per million tokens from `since` on; `long_*` beyond 200,000 input tokens."""
+    """The price of a model from the day `since` on, in USD per million tokens.
+
+    The `long_*` prices hold for calls with more than 200,000 input tokens; None means that the
+    price is the same as for shorter calls.
+    """
 
     since: date
     input: Decimal
@@ -36,8 +41,8 @@ def _price(since: date, *figures: str) -> Price:
     return Price(since, *(Decimal(figure) for figure in figures))
 
 
-# Oldest first. A price that changes gets a new line; the old one stays for old calls, and a change
-# that Google has announced stands here before it happens.
+# The prices of each model, the oldest first. A changed price is added as a new entry; the old entry
+# stays for earlier calls. Changes that Google has announced for a later day are included.
 PRICES: dict[str, list[Price]] = {
     "gemini-2.0-flash": [_price(date(2025, 2, 5), "0.075", "0.30", "0.01875")],
     "gemini-2.0-flash-lite": [_price(date(2025, 2, 25), "0.075", "0.30", "0.075")],
@@ -52,7 +57,7 @@ PRICES: dict[str, list[Price]] = {
     "gemini-3.5-flash-lite": [_price(date(2026, 7, 21), "0.30", "2.50", "0.03")],
     "gemini-3.6-flash": [
         _price(date(2026, 7, 21), "1.50", "7.50", "0.15"),
-        # Google does not say since when it costs half; it did on this day.
+        # Google does not say from which day on the price is halved; it was halved on this day.
         _price(date(2026, 10, 14), "0.75", "3.75", "0.075"),
         _price(date(2027, 1, 1), "1.50", "7.50", "0.15"),
     ],
@@ -75,18 +80,19 @@ PRICES: dict[str, list[Price]] = {
     "gemini-4-neon": [_price(date(2026, 11, 18), "3", "15", "0.15")],
     "gemini-4-hydrogen": [_price(date(2026, 11, 18), "1.50", "7.50", "0.075")],
 }
-# What Google's moving names meant in November 2026. An answer names the model that was served.
+# The models that Google's alias names stood for in November 2026. The alias may point to another
+# model later; an answer names the model that was served.
 ALIASES = {
     "gemini-flash-latest": "gemini-3.8-flash",
     "gemini-flash-lite-latest": "gemini-3.5-flash-lite",
     "gemini-pro-latest": "gemini-3.1-pro",
 }
-# A version of the same model at the same price: -001, -latest, -preview, -preview-09-2025.
+# Suffixes of versions with the same price: -001, -latest, -preview, -preview-09-2025.
 _VERSION = re.compile(r"-(?:\d{3}|latest|(?:preview|exp)(?:-\d{2}-\d{2,4})?)\Z")
 
 
 def price(model: str, on: date) -> Price | None:
-    """The price of a model on a day; None when the table does not know it."""
+    """Return the price of a model on a day; None if the table has none."""
     name = model.removeprefix("models/")
     name = ALIASES.get(name, name)
     lines = PRICES.get(name) or PRICES.get(_VERSION.sub("", name), [])
@@ -95,19 +101,22 @@ def price(model: str, on: date) -> Price | None:
 
 
 def cost_usd(model: str, usage: Usage, on: date, *, served: str | None = None) -> Decimal | None:
-    """What a call cost; None when that is not known (never 0).
+    """Return the cost of a call; None (never 0) if the model's price is not known.
 
-    `served` is the model that the answer names. It is the one that is billed: Google sends requests
-    for a model that it gave up to that one's successor.
+    `served` is the model that the answer names. Google bills that one, because it redirects
+    requests for a discontinued model to the successor.
     """
     found = price(served or model, on)
     if found is None and served and served.startswith(model):
-        found = price(model, on)  # a version of the model that was asked for
+        found = price(model, on)  # `served` is a version of `model`
     return None if found is None else _sum(found, usage)
 
 
 def reserve_usd(model: str, sent_bytes: int, max_output_tokens: int, on: date) -> Decimal | None:
-    """The most that a call can cost, known before it is made; no token is shorter than a byte."""
+    """Return the most that a call can cost, before it is made; None if the price is not known.
+
+    Every token has at least one byte, so the input has at most `sent_bytes` tokens.
+    """
     found = price(model, on)
     most = Usage(input_tokens=sent_bytes, output_tokens=max_output_tokens)
     return None if found is None else _sum(found, most)

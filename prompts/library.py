@@ -1,7 +1,8 @@
-"""Loading and rendering prompts.
+"""Loads and renders prompts.
 
-A version is one file, `prompts/<stage>/v<N>.md`: a YAML header, a `# System` part and a `# User`
-part with `{{names}}`. Its hash is of the whole file, so changed words are another version.
+A prompt version is one file, `prompts/<stage>/v<N>.md`. It consists of a YAML header, a `# System`
+part and a `# User` part with placeholders such as `{{goal}}`. The hash of the whole file identifies
+the version, so a file with changed words is another version.
 """
 
 import hashlib
@@ -24,15 +25,17 @@ _FILE = re.compile(
     re.DOTALL,
 )
 _NAME = re.compile(r"\{\{(\w+)\}\}")
-# What may stand for "<" or ">": itself, an HTML entity (perhaps of an entity), or an escape.
+# Everything that a model may read as an angle bracket: the character itself, an HTML entity (also
+# with its "&" escaped), a backslash escape such as \u003c, or a percent escape such as %3c.
 _BRACKET = re.compile(r"[<>]|&(?:amp;?|#0*38;?|#x0*26;?)*#?\w+;?|\\+(?:u0*|u\{0*|x)3[ce]\}?|%3[ce]")
-# Every bracket begins with one of these, of which most texts have none.
+# Every plain or escaped angle bracket starts with one of these characters. Most texts contain none
+# of them, so this cheap search saves the costly replacement.
 _SUSPECT = re.compile(r"[<>＜＞﹤﹥&＆﹠%％﹪＼﹨]|\\(?![\\\"/bfnrt])")
 _HARMLESS = str.maketrans("<>", "‹›")
 
 
 class PromptFile(NamedTuple):
-    """A version as it lies on disk."""
+    """A prompt version as it is stored on disk; `body` is the text of the whole file."""
 
     stage: str
     version: int
@@ -41,7 +44,7 @@ class PromptFile(NamedTuple):
 
 
 class Prompt(BaseModel):
-    """A version, taken apart. `why` says what it is meant to do better than the one before."""
+    """A parsed prompt version. `why` says what the version should do better than the one before."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,14 +58,18 @@ class Prompt(BaseModel):
 
 
 class Rendered(NamedTuple):
-    """What is sent: rules in the system part, everybody else's text in the user part."""
+    """The two texts that are sent to the model.
+
+    The system part contains only Rein's rules. Every text that a person or a model wrote is in the
+    user part.
+    """
 
     system: str
     user: str
 
 
 def files() -> list[PromptFile]:
-    """Every version on disk, by stage and number."""
+    """Return all prompt versions on disk, sorted by stage and version number."""
     found = []
     for path in sorted(FOLDER.glob("*/v*.md")):
         body = path.read_text(encoding="utf-8")
@@ -71,12 +78,15 @@ def files() -> list[PromptFile]:
 
 
 def sha256(body: str) -> str:
-    """The hash that names a version's exact words."""
+    """Return the SHA-256 of a prompt file's text, which identifies its exact words."""
     return hashlib.sha256(body.encode()).hexdigest()
 
 
 def parse(stage: str, version: int, body: str) -> Prompt:
-    """Take a version apart. Raises ValueError when it has not the form of a prompt file."""
+    """Split the text of a prompt file into its parts.
+
+    Raises ValueError when the text does not have the form of a prompt file.
+    """
     match = _FILE.match(body)
     if match is None:
         raise ValueError(f"{stage} v{version}: expected a header, '# System' and '# User'")
@@ -90,10 +100,11 @@ def parse(stage: str, version: int, body: str) -> Prompt:
 
 
 def render(prompt: Prompt, data: dict[str, str]) -> Rendered:
-    """Put data into the user part. Raises ValueError for a name that is missing or unused.
+    """Fill the data into the placeholders of the user part.
 
-    A person's text stands between tags, and no text can close them: every bracket in it, however
-    it is written, is replaced by one that makes no tag.
+    The prompt encloses a person's text in tags. So that the text cannot close them, every angle
+    bracket in the data, plain or escaped, is replaced by a similar character. Raises ValueError
+    when `data` lacks a placeholder of the prompt or has one too many.
     """
     wanted = set(_NAME.findall(prompt.user))
     if wanted != set(data):
@@ -104,10 +115,11 @@ def render(prompt: Prompt, data: dict[str, str]) -> Rendered:
 
 
 def _without_tags(text: str) -> str:
-    """The text with "‹" and "›" for all that a reader could take for "<" and ">"."""
+    """Replace everything in the text that a model could read as "<" or ">" by "‹" or "›"."""
     if not _SUSPECT.search(text):
         return text
-    # The text as such a reader sees it, with the place that each character has in the real text.
+    # The text as a model may read it: invisible characters removed, look-alike forms normalised, in
+    # lower case. Each character is paired with its position in the original text.
     seen = [
         (small, place)
         for place, char in enumerate(text)
@@ -124,7 +136,7 @@ def _without_tags(text: str) -> str:
 
 
 def _read(written: str) -> str:
-    """What a bracket, an entity or an escape stands for."""
+    """Return what a bracket, an HTML entity or an escape stands for."""
     if written[0] in "\\%":
         return "<" if "3c" in written else ">"
     while (decoded := html.unescape(written)) != written:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -18,24 +19,26 @@ from db.goals import (
     insert_plan,
     insert_resolution,
 )
+from db.ledger import reserve_call
 from db.pool import Connection, Pools, acquire, transaction
 from db.prompts import insert_prompt_version
 from db.runs import insert_run
 from domain.callers import LOCAL_TENANT, SCOPES
 from domain.evaluations import DimensionScore, Evaluation
 from domain.goals import ClarifiedGoal, GoalContext, GoalOutcome, GoalRequest, SmartCriteria
+from domain.ledger import Reservation
 from domain.plans import Plan, PlanDraft, dated_plan
 from domain.resolutions import Resolution
-from domain.runs import REPAIR, Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
+from domain.runs import Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
 from settings import PUBLIC_KEY
-from tracing import RunEnd, TraceContext, new_trace_id, open_trace
+from tracing import RunEnd, TraceContext, lost_end, new_trace_id, open_trace
 from workflows.kinds import KINDS
 
 PROJECT = "rein-ai-coaching"
 STAGES = KINDS["goal_generation"].stage_names()
 PROMPTS = {
-    stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64)
-    for n, stage in enumerate((*STAGES, REPAIR))
+    name: PromptRef(stage=name, version=1, sha256=str(n) * 64)
+    for n, name in enumerate(KINDS["goal_generation"].prompt_names())
 }
 MANIFEST = Manifest(model="gemini-2.0-flash", prompts=PROMPTS, quality_threshold=6)
 FINISH = {name: kind.finish for name, kind in KINDS.items()}
@@ -120,6 +123,35 @@ class Runs:
         async with transaction(self.pools.application, self.tenant) as conn:
             await append_event(conn, trace_id, key, kind, stage, key, data)
 
+    async def call(self, trace_id: UUID, *, reserved_usd: Decimal | None) -> Reservation:
+        """A model call under way."""
+        reservation = Reservation(
+            call_id=new_trace_id(datetime.now(UTC)),
+            trace_id=trace_id,
+            stage="preprocess",
+            request_sha256="x",
+            attempt=1,
+            repair=False,
+            model="gemini-2.0-flash",
+            prompt=PROMPTS["preprocess"],
+            reserved_usd=reserved_usd,
+            started_at=datetime.now(UTC),
+            lost_after=timedelta(minutes=1),
+            worker_id=1,
+            workflow_run_id="run-1",
+            span="llm_call_preprocess",
+            parent_span_id=trace_id,
+        )
+        async with transaction(self.pools.application, self.tenant) as conn:
+            await reserve_call(conn, reservation)
+        return reservation
+
+    async def end(self, trace_id: UUID, status: str) -> None:
+        """End a run from outside."""
+        end = lost_end(trace_id, status, datetime.now(UTC), project=PROJECT)
+        async with acquire(self.pools.operations) as conn, conn.transaction():
+            await record_end(conn, end, "run-1", FINISH)
+
     async def finished(
         self,
         status: RunStatus = "success",
@@ -181,10 +213,6 @@ def clarified(trace_id: UUID, verdict: Any) -> ClarifiedGoal:
         clarified_goal="Run five kilometres without a pause",
         category="fitness",
         smart=SmartCriteria(**words),
-        refusal_reason=None,
-        deadline=None,
-        assumptions=[],
-        open_questions=[],
         trace_id=trace_id,
     )
 

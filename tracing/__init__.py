@@ -1,7 +1,7 @@
-"""Opik under Temporal: one run is one trace, whatever happens to workers, Temporal or Opik.
+"""Tracing of Temporal runs in Opik: each run becomes exactly one trace.
 
-This is the room's door: everything that other rooms use is imported from here. It loads neither
-Opik's client nor anything of `tracing.ship`, which runs in a process of its own.
+Other packages import only from this module. Importing it loads neither Opik's client nor
+`tracing.ship`, the shipper, which runs in a process of its own.
 """
 
 from tracing.children import ChildSpan

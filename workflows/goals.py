@@ -1,4 +1,4 @@
-"""The goal pipeline, as a person would tell it."""
+"""The workflow of a goal's run: clarify, write the resolution, evaluate and plan, maybe revise."""
 
 import asyncio
 from collections.abc import Iterator
@@ -32,7 +32,10 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Candidate(NamedTuple):
-    """A resolution with what was made of it; a half that failed for good is named in `missing`."""
+    """A resolution with its evaluation and its plan.
+
+    If one of these two failed for good, it is None, and `missing` has its stage and error code.
+    """
 
     resolution: Resolution
     evaluation: Evaluation | None
@@ -53,7 +56,8 @@ class GoalGenerationWorkflow:
     async def run(self, request: GoalRequest) -> GoalOutcome:
         with self._card as card:
             crisis = find_crisis(request.words, request.locale)
-            # Asked only here, so that runs which began before the rule go on as they began.
+            # `patched` is False for the replay of runs that started before this rule existed, so
+            # they continue without it. Runs without a crisis get no patch marker.
             if crisis and workflow.patched("crisis-rule"):
                 return card.done(self._refused("CRISIS", crisis.answer))
             try:
@@ -77,7 +81,7 @@ class GoalGenerationWorkflow:
         return _outcome(self._request, candidate)
 
     async def _take_over(self) -> TakenOver:
-        """A rerun starts from an earlier run's results; a new run starts with none."""
+        """Return the earlier results that a rerun starts from; all None for a new run."""
         if self._request.rerun is None:
             return TakenOver()
         return await workflow.execute_local_activity_method(
@@ -128,7 +132,10 @@ class GoalGenerationWorkflow:
     async def _assess(
         self, goal: ClarifiedGoal, resolution: Resolution, earlier: TakenOver
     ) -> Candidate:
-        """Evaluate and plan side by side: both need only the resolution; either may fail alone."""
+        """Evaluate the resolution and plan its weeks in parallel, since neither needs the other.
+
+        If one of them fails for good, the run continues without its result.
+        """
         self._card.at(EVALUATE, PLAN)
         missing: dict[Stage, str] = {}
         async with asyncio.TaskGroup() as side_by_side:
@@ -183,11 +190,14 @@ class GoalGenerationWorkflow:
         return None
 
     async def _revise(self, goal: ClarifiedGoal, first: Candidate) -> Candidate:
-        """Write the resolution again with the evaluator's suggestions; keep the better one."""
+        """Write and assess a second resolution with the evaluator's suggestions.
+
+        Returns the better candidate, or the first one if the second could not be written.
+        """
         with _may_fail("generate", {}):
             resolution = await self._resolve(goal, rejected=first)
             second = await self._assess(goal, resolution, TakenOver())
-            return max(first, second, key=_merit)  # the first one on a tie
+            return max(first, second, key=_merit)  # on a tie `max` returns the first
         return first
 
     def _refused(self, code: RefusalCode, words: str | None) -> GoalOutcome:
@@ -203,13 +213,19 @@ class GoalGenerationWorkflow:
 
 
 def _merit(candidate: Candidate) -> tuple[bool, float]:
-    """A whole candidate is worth more than one of which a half failed, whatever its score."""
+    """Return the sort key of a candidate: a complete one beats one with a missing part.
+
+    Among equally complete candidates the higher overall score wins.
+    """
     return not candidate.missing, candidate.evaluation.overall if candidate.evaluation else -1
 
 
 @contextmanager
 def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
-    """Note a stage that failed for good instead of failing the run; cancelled stays cancelled."""
+    """Record a stage that failed for good in `missing`, so that the run continues without it.
+
+    Raises CancelledError if the stage stopped because the run is cancelled.
+    """
     try:
         yield
     except ActivityError as error:

@@ -1,4 +1,4 @@
-"""The reconciler's story: rows and workflows are made to agree, every minute."""
+"""The workflow of the reconciler, which starts and closes runs (activities/reconcile.py)."""
 
 from datetime import timedelta
 
@@ -10,14 +10,19 @@ with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities
     from domain.reconcile import Cursor, Reconciled
 
-# One workflow makes the rounds of an hour, so that they do not bury the runs in Temporal's list.
+# One workflow does the rounds of a whole hour. With one workflow per round, Temporal's list of
+# workflows would show operators more reconcilers than runs.
 SHIFT = timedelta(hours=1)
 BETWEEN_ROUNDS = timedelta(minutes=1)
 
 
 @workflow.defn
 class ReconcileWorkflow:
-    """Start what was accepted and never started; close what was ended from outside."""
+    """Do the reconciler's rounds of one hour.
+
+    Rounds are a minute apart, except after a round that repaired runs and did not reach the end of
+    the list: the next one follows at once.
+    """
 
     @workflow.run
     async def run(self) -> Reconciled:
@@ -34,7 +39,10 @@ class ReconcileWorkflow:
         return total
 
     async def _round(self, after: Cursor | None) -> Reconciled:
-        """One round. One that fails, as when PostgreSQL is away, is made again a minute later."""
+        """Do one round. If it fails, report no progress, so that it is repeated a minute later.
+
+        A round fails when PostgreSQL is unreachable, for example.
+        """
         try:
             return await workflow.execute_activity_method(
                 ReconcileActivities.reconcile,
@@ -52,6 +60,6 @@ class ReconcileWorkflow:
 
 
 def _earlier() -> Reconciled:
-    """Where the shift before this one stopped."""
+    """Return an empty report with the position at which the previous workflow stopped."""
     earlier = workflow.get_last_completion_result(Reconciled)
     return Reconciled(reached=earlier.reached if earlier else None)

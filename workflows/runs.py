@@ -1,4 +1,4 @@
-"""The run card: what the Temporal UI shows of a run, in words, and the attributes it lists by."""
+"""What the Temporal UI shows of a run: a text about its progress, and its search attributes."""
 
 import asyncio
 from types import TracebackType
@@ -22,7 +22,11 @@ Outcome = TypeVar("Outcome", bound=RunOutcome)
 
 
 class RunCard:
-    """Live details while the run is under way; status and score as search attributes at its end."""
+    """Shows a run's progress in the Temporal UI.
+
+    It sets the workflow's current details during the run, and its status and score as search
+    attributes at the end. It is a context manager, so that it also sees errors and cancellation.
+    """
 
     def __init__(self, request: RunRequest) -> None:
         self._request = request
@@ -45,13 +49,13 @@ class RunCard:
             raise asyncio.CancelledError from error
 
     def at(self, *stages: StageSpec[Any, Any, Any]) -> None:
-        """Say what the run is doing now."""
+        """Show the stages that the run is at now."""
         doing = " and ".join(stage.doing for stage in stages)
         names = ", ".join(f"`{stage.name}`" for stage in stages)
         self._show(f"{doing[0]}{doing[1:].lower()} (stage {names})")
 
     def done(self, outcome: Outcome) -> Outcome:
-        """Say how the run ended, and list it by its status and score."""
+        """Show how the run ended, and set its status and score as search attributes."""
         updates = [STATUS.value_set(outcome.status)]
         if outcome.quality_score is not None:
             workflow.upsert_search_attributes([*updates, SCORE.value_set(outcome.quality_score)])
@@ -76,17 +80,20 @@ class RunCard:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether the run stops because somebody asked it to.
+    """Tell whether an error is the consequence of the run's cancellation.
 
-    A stage that fails after that is not tried again by the server, so its failure is the
-    cancellation, too.
+    Once a cancellation is requested, Temporal does not retry a stage that fails, so the failure of
+    a stage counts as the cancellation, too.
     """
     stopping = workflow.cancellation_reason() is not None and isinstance(error, ActivityError)
     return stopping or is_cancelled_exception(error)
 
 
 def failure_code(error: BaseException) -> str:
-    """The code an error is counted under: the innermost type that Rein or Temporal gave it."""
+    """Return the error code of a failed activity or run.
+
+    It is the type of Rein's own error, TIMED_OUT, CANCELLED, or the class name of another error.
+    """
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError):
         return cause.type or "FAILED"

@@ -1,4 +1,4 @@
-"""What runs by itself, and when; upserted when a worker starts."""
+"""Temporal schedules: the workflows that start periodically. Each worker writes them at start."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,12 +19,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.reconcile import SHIFT, ReconcileWorkflow
 
-# Releases before this one gave all workers of a namespace one schedule of this name.
+# Earlier releases had one schedule with this name for all workers of a namespace.
 FORMER = "reconcile"
 
 
 def _schedules(task_queue: str) -> dict[str, Schedule]:
-    # Workers of other queues have their own: nobody waits for those that leave.
+    # Each task queue has its own schedule, so that no schedule depends on workers of another queue,
+    # which may have been shut down for good.
     name = f"reconcile-{task_queue}"
     return {
         name: Schedule(
@@ -32,20 +33,20 @@ def _schedules(task_queue: str) -> dict[str, Schedule]:
                 ReconcileWorkflow.run,
                 id=name,
                 task_queue=task_queue,
-                # A shift that nobody works ends soon after the next one is due.
+                # Temporal ends a workflow that no worker executes soon after the next one is due.
                 execution_timeout=SHIFT + timedelta(minutes=5),
                 static_summary="Make rows and workflows agree",
             ),
             spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=SHIFT)]),
-            # The next shift begins when the last one ends; after an outage there is nothing to
-            # catch up, because one round looks at everything.
+            # A workflow that is due while the previous one runs starts when that one ends. Those
+            # that an outage prevented are not made up for, because one round checks all runs.
             policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.BUFFER_ONE, catchup_window=SHIFT),
         )
     }
 
 
 async def upsert_schedules(client: Client, task_queue: str) -> None:
-    """Create each schedule and begin at once, or bring an older one up to date."""
+    """Create each schedule and start its workflow at once; update a schedule that exists."""
     for name, schedule in _schedules(task_queue).items():
         try:
             await client.create_schedule(name, schedule, trigger_immediately=True)
@@ -56,14 +57,14 @@ async def upsert_schedules(client: Client, task_queue: str) -> None:
 
 def _replacing(schedule: Schedule) -> Callable[[ScheduleUpdateInput], ScheduleUpdate]:
     def update(current: ScheduleUpdateInput) -> ScheduleUpdate:
-        schedule.state = current.description.schedule.state  # an operator's pause stays
+        schedule.state = current.description.schedule.state  # an operator may have paused it
         return ScheduleUpdate(schedule=schedule)
 
     return update
 
 
 async def _delete_former(client: Client, task_queue: str) -> None:
-    """Delete the former schedule, unless it is that of another queue's workers."""
+    """Delete the schedule of earlier releases, unless it belongs to another task queue."""
     former = client.get_schedule_handle(FORMER)
     try:
         action = (await former.describe()).schedule.action

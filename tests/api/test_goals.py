@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import date, datetime, timedelta, tzinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,12 +13,15 @@ import yaml
 
 from api import accepting, answers
 from api.accepting import Sent
+from api.app import Api
 from db.pool import Pool, acquire
 from db.runs import select_found_run
 from domain.errors import Unavailable
 from domain.goals import GoalSubmission, SubmittedContext
 from domain.runs import pseudonym
 from tests.factories import Runs
+
+from .conftest import operations
 
 
 class _In2100(datetime):
@@ -341,6 +345,32 @@ class TestRead:
         assert [draft["kept"] for draft in run["drafts"]] == [False, True]
         assert run["plan"]["weeks"][0]["tasks"][0]["date"] == "2027-01-04"
         assert run["cost_usd"] == "0"
+
+    async def test_what_may_have_been_spent_is_in_the_bill_and_told_apart(
+        self, api: Api, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.accepted()
+        await stored.call(trace_id, reserved_usd=Decimal("0.004"))
+        under_way = (await http.get(f"/api/goals/{trace_id}")).json()
+        await stored.end(trace_id, "terminated")
+        ended = (await http.get(f"/api/runs/{trace_id}")).json()
+        listed = (await http.get("/api/runs", params={"limit": 1})).json()["items"][0]
+        for run in (under_way, ended):
+            assert (run["cost_usd"], run["unknown_calls"]) == ("0.004", 1)
+        assert under_way["cost_unknown_usd"] == ended["cost_unknown_usd"] == "0.004"
+        assert (listed["cost_usd"], listed["cost_unknown_usd"]) == ("0.004", "0.004")
+        async with operations(api) as client:
+            metrics = (await client.get("/metrics")).text
+        assert "rein_unknown_calls 1.0" in metrics
+        assert "rein_cost_unknown_usd 0.004" in metrics
+
+    async def test_a_call_of_a_model_without_a_price_makes_no_sum(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.accepted()
+        await stored.call(trace_id, reserved_usd=None)
+        run = (await http.get(f"/api/goals/{trace_id}")).json()
+        assert (run["cost_usd"], run["unknown_calls"]) == (None, 1)
 
     async def test_a_failed_run_says_why(self, http: httpx.AsyncClient, stored: Runs) -> None:
         trace_id = await stored.finished("failed", drafts=())

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import callers, events, feedback, goals, idempotency, results, runs
+from db import callers, events, feedback, goals, idempotency, results, runs, workers
 from db.results import Filters, Position
 from db.runs import Ended
 
@@ -118,6 +118,8 @@ async def conn(module_postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
         "llm_calls SET thought_tokens = -1",
         "llm_calls SET cost_usd = 'NaN'",
         "llm_calls SET reserved_usd = 'NaN'",
+        "runs SET cost_unknown_usd = 'NaN'",
+        "runs SET unknown_calls = -1",
         "llm_calls SET finished_at = now()",
         "llm_calls SET state = 'failed'",
         "llm_calls SET state = 'answered', finished_at = now()",
@@ -267,6 +269,7 @@ async def test_what_is_read_by_id_is_never_searched_for(filled: asyncpg.Connecti
     await runs.select_quiet(operations, timedelta(seconds=20), None, 500)
     await runs.select_not_closed(operations, [Ended("w-1", "r", NOW)])
     await runs.select_request_of(operations, "w-1")
+    await workers.select_workflows_of_worker(operations, 1, 10)
     plans = explained.plans + operations.plans
     assert [plan for plan in plans if "Seq Scan" in plan] == []
 

@@ -1,4 +1,4 @@
-"""`python -m tracing.ship [--status | --resend TRACE_ID | --dead]`."""
+"""Send traces to Opik: `python -m tracing.ship [--status | --resend TRACE_ID | --dead]`."""
 
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 async def ship(settings: Settings, pool: Pool) -> None:
-    """Ship until SIGINT or SIGTERM; rows that are not sent by then stay pending."""
+    """Send the outbox until SIGINT or SIGTERM arrives. Rows not sent by then stay pending."""
     logs.configure(settings.log_format)
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -47,7 +47,8 @@ async def ship(settings: Settings, pool: Pool) -> None:
             register_project(pool, opik, settings.opik_project),
             housekeeping(pool, opik, HousekeepingOptions()),
         ]
-        # If one of them fails, the process ends, and its supervisor starts it again.
+        # If one of these tasks fails, the TaskGroup cancels the others and the process ends. Its
+        # supervisor restarts it.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
             log.info("shipper_started", opik=settings.opik_url, project=settings.opik_project)
@@ -58,7 +59,11 @@ async def ship(settings: Settings, pool: Pool) -> None:
 
 
 def _touch(file: str) -> Callable[[float], None]:
-    """Sets a file's time to when it should be set again at the latest: a health check reads it."""
+    """Return a function that proves by the time of `file` that the shipper works.
+
+    It sets this time to the moment by which it must be called again, and a health check compares
+    the time with the clock. Without a file the function does nothing.
+    """
 
     def alive(seconds: float) -> None:
         until = time.time() + seconds
@@ -69,7 +74,10 @@ def _touch(file: str) -> Callable[[float], None]:
 
 
 async def status(pool: Pool) -> int:
-    """Print what waits and what was set aside; returns 1 when something was."""
+    """Print the backlog and the rows that were set aside.
+
+    Return 1 if any row was set aside, else 0.
+    """
     async with pool.acquire(timeout=2) as conn:
         now = await backlog(conn)
         lines = [
@@ -84,7 +92,10 @@ async def status(pool: Pool) -> int:
 
 
 async def send_again(pool: Pool, trace_id: UUID | None) -> int:
-    """Make a trace's rows, or without an id all that were set aside, pending again."""
+    """Make all rows of a trace pending again, or without an id all rows that were set aside.
+
+    Return 0, the exit status of the process.
+    """
     async with pool.acquire(timeout=2) as conn:
         again = await resend(conn, trace_id=trace_id)
     sys.stdout.write(f"{again} rows will be sent again\n")
@@ -92,7 +103,7 @@ async def send_again(pool: Pool, trace_id: UUID | None) -> int:
 
 
 async def main() -> int:
-    """Do what the command line asks."""
+    """Do what the command line asks for, and return the exit status of the process."""
     parser = argparse.ArgumentParser(prog="python -m tracing.ship", description=__doc__)
     todo = parser.add_mutually_exclusive_group()
     todo.add_argument("--status", action="store_true", help="backlog, its age, what was set aside")
