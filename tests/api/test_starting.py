@@ -147,7 +147,7 @@ async def test_a_start_that_temporal_refuses_says_why(
     app = create_app(settings(module_postgres_url, temporal_address=bare, auth="off"))
     async with serving(app) as client, operations(app) as operator:
         trace_id = (await client.post("/api/goals", json=BODY)).json()["trace_id"]
-        await app.state.services.all_started()
+        await app.state.services.starter.all_started()
         run = (await client.get(f"/api/runs/{trace_id}")).json()
         assert run["status"] == "accepted"
         assert run["waiting"]["code"] == "START_REFUSED"

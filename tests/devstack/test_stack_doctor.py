@@ -21,7 +21,7 @@ async def test_a_server_with_the_flags_obeys(temporal: TemporalServer) -> None:
 
     # Hand-offs are a matter of time, so a busy machine may be slow: only their order is asserted.
     assert [each.name for each in found] == [f"Temporal {name}" for name in CHECKS]
-    assert [each.level for each in found[1:]] == ["ok"] * 5
+    assert [each.level for each in found[1:]] == ["ok"] * 6
 
 
 async def test_a_server_without_them_is_found_out_with_the_flag_to_set(state_folder: Path) -> None:
@@ -32,7 +32,7 @@ async def test_a_server_without_them_is_found_out_with_the_flag_to_set(state_fol
         found = await probe(await Client.connect(stack.urls["temporal"]))
 
     flags = {each.name.removeprefix("Temporal "): each.cure for each in found}
-    assert [each.level for each in found] == ["missing"] * 6
+    assert [each.level for each in found] == ["missing"] * 7
     assert "transferProcessorMaxPollRPS" in flags["hand-offs"]
     assert "enableFairness" in flags["fairness"]
     assert "maxInFlightUpdates" in flags["updates"]
