@@ -354,7 +354,8 @@ class TestRead:
         under_way = (await http.get(f"/api/goals/{trace_id}")).json()
         await stored.end(trace_id, "terminated")
         ended = (await http.get(f"/api/runs/{trace_id}")).json()
-        listed = (await http.get("/api/runs", params={"limit": 1})).json()["items"][0]
+        items = (await http.get("/api/runs", params={"limit": 100})).json()["items"]
+        listed = next(item for item in items if item["trace_id"] == str(trace_id))
         for run in (under_way, ended):
             assert (run["cost_usd"], run["unknown_calls"]) == ("0.004", 1)
         assert under_way["cost_unknown_usd"] == ended["cost_unknown_usd"] == "0.004"
