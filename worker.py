@@ -187,18 +187,22 @@ async def main() -> None:
     await gemini.aclose()
 
 
-def _runtime(settings: Settings) -> Runtime | None:
-    if not settings.worker_metrics:
-        return None
-    page = PrometheusConfig(
-        bind_address=settings.worker_metrics,
+def metrics_page(address: str) -> PrometheusConfig:
+    """Return how the worker serves its own metrics and those of Temporal's SDK."""
+    return PrometheusConfig(
+        bind_address=address,
         # Without these, names have no units, and durations are in milliseconds.
         counters_total_suffix=True,
         unit_suffix=True,
         durations_as_seconds=True,
         histogram_bucket_overrides=BUCKETS,
     )
-    return Runtime(telemetry=TelemetryConfig(metrics=page))
+
+
+def _runtime(settings: Settings) -> Runtime | None:
+    if not settings.worker_metrics:
+        return None
+    return Runtime(telemetry=TelemetryConfig(metrics=metrics_page(settings.worker_metrics)))
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ class Metrics:
         self._reconciled = meter.create_counter(
             "rein_runs_reconciled", "Runs that the reconciler started, closed or could not mend"
         )
-        for result in ("started", "closed", "failed"):
-            self._reconciled.add(0, {"result": result})
+        self._rounds = meter.create_counter("rein_reconcile_rounds", "Rounds of the reconciler")
+        self.reconciled(Reconciled(), rounds=0)
 
     def call(self, model: str, stage: Stage, settled: Settlement, took: timedelta) -> None:
         """Count a model call that was settled in the ledger."""
@@ -67,8 +67,9 @@ class Metrics:
         self._ends.add(1, labels)
         self._run_time.record(took, labels)
 
-    def reconciled(self, done: Reconciled) -> None:
+    def reconciled(self, done: Reconciled, *, rounds: int = 1) -> None:
         """Count what a round of the reconciler mended."""
+        self._rounds.add(rounds)
         for result in ("started", "closed", "failed"):
             self._reconciled.add(getattr(done, result), {"result": result})
 
