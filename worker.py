@@ -187,9 +187,9 @@ async def main() -> None:
     await gemini.aclose()
 
 
-def metrics_page(address: str) -> PrometheusConfig:
+def telemetry(address: str) -> TelemetryConfig:
     """Return how the worker serves its own metrics and those of Temporal's SDK."""
-    return PrometheusConfig(
+    page = PrometheusConfig(
         bind_address=address,
         # Without these, names have no units, and durations are in milliseconds.
         counters_total_suffix=True,
@@ -197,12 +197,13 @@ def metrics_page(address: str) -> PrometheusConfig:
         durations_as_seconds=True,
         histogram_bucket_overrides=BUCKETS,
     )
+    return TelemetryConfig(metrics=page, attach_service_name=False)
 
 
 def _runtime(settings: Settings) -> Runtime | None:
     if not settings.worker_metrics:
         return None
-    return Runtime(telemetry=TelemetryConfig(metrics=metrics_page(settings.worker_metrics)))
+    return Runtime(telemetry=telemetry(settings.worker_metrics))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What an operator sees of runs: the columns of the list, the card, the worker's metrics."""
 
+import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -85,3 +87,19 @@ async def test_the_trace_tells_the_plan_in_short_and_drafts_apart(
     ]
     assert len(set(drafts)) == len(drafts)
     assert {draft for _, draft in drafts} == {1, 2}
+
+
+async def test_a_persons_runs_are_found_by_the_pseudonym_that_the_command_tells(
+    stack: Stack, backend: Backend, operator: Client
+) -> None:
+    trace_id = await backend.submit(GOAL, user_id="person@example.com")
+    await backend.finished(trace_id)
+    words = [sys.executable, "-m", "api.pseudonym", "local", "person@example.com"]
+    process = await asyncio.create_subprocess_exec(
+        *words, env=stack.env, cwd=stack.state, stdout=asyncio.subprocess.PIPE
+    )
+    said = (await process.communicate())[0].decode()
+    user, page = said.splitlines()
+    assert (await _columns(operator, trace_id))["User"] == user
+    assert page.startswith(stack.env["TEMPORAL_UI_URL"])
+    assert user in page
