@@ -22,10 +22,12 @@ from db.events import append_refused_start
 from db.pool import Pool, transaction
 from domain.errors import Unavailable
 from domain.runs import RunRequest, run_path, workflow_id
+from domain.text import as_markdown
 from settings import Settings
 from tracing import TraceContext, TracingPlugin, attach
 from workflows.kinds import KINDS
-from workflows.options import KIND, MODEL, PROMPTS, STATUS, TENANT, TRACE, USER
+from workflows.options import KIND, MODEL, PROMPTS, STAGE, STATUS, TENANT, TRACE, USER
+from workflows.runs import list_cost
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ _REFUSALS = frozenset(
 # unchanged, whatever REIN_TRACE_TEXT says.
 PLAIN_METADATA = (
     "accepted_at",
+    "draft",
     "locale",
     "manifest",
     "model_version",
@@ -87,6 +90,7 @@ async def connect(
                 text=settings.trace_text,
                 text_key=settings.pseudonym_key.get_secret_value(),
                 plain_metadata=PLAIN_METADATA,
+                closed=list_cost,
             )
         ],
         runtime=runtime,
@@ -141,7 +145,7 @@ async def start_run(client: Client, request: RunRequest, options: StartOptions) 
                     "trace_url": trace_url,
                     "manifest": request.manifest,
                 },
-                static_summary=f"{request.about} · {request.user}",
+                static_summary=f"{as_markdown(request.about)} · {request.user}",
                 static_details=_details(request, trace_url),
                 priority=INTERACTIVE,
             )
@@ -183,6 +187,7 @@ def _search_attributes(request: RunRequest) -> TypedSearchAttributes:
             SearchAttributePair(TENANT, request.tenant),
             SearchAttributePair(USER, request.user),
             SearchAttributePair(STATUS, "running"),
+            SearchAttributePair(STAGE, ["accepted"]),
             SearchAttributePair(MODEL, request.manifest.model),
             SearchAttributePair(PROMPTS, prompts),
             SearchAttributePair(TRACE, str(request.trace_id)),
@@ -194,7 +199,7 @@ def _details(request: RunRequest, trace_url: str) -> str:
     rerun = request.rerun
     again = f"\n- Repeats {rerun.source_trace_id} from {rerun.from_stage}" if rerun else ""
     return (
-        f"- About: {request.about}\n"
+        f"- About: {as_markdown(request.about)}\n"
         f"- For: `{request.user}` of `{request.tenant}`\n"
         f"- Trace: [{request.trace_id}]({trace_url}){again}\n"
     )

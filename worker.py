@@ -20,6 +20,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import logs
 from activities.goals import GoalActivities
+from activities.metrics import BUCKETS, Metrics
 from activities.reconcile import ReconcileActivities
 from activities.reruns import RerunActivities
 from activities.runs import RunActivities
@@ -99,6 +100,7 @@ def make_worker(
     repair: Prompt,
     settings: Settings,
     me: WorkerRow,
+    metrics: Metrics | None = None,
 ) -> Worker:
     """Build the Temporal worker with all workflows and activities of Rein."""
     stages = StageRunner(
@@ -107,6 +109,7 @@ def make_worker(
         repair=repair,
         timeout_s=settings.model_timeout_s,
         worker_id=me.worker_id,
+        metrics=metrics,
     )
     goals = GoalActivities(stages)
     finish = {name: kind.finish for name, kind in KINDS.items()}
@@ -117,7 +120,12 @@ def make_worker(
         await start_accepted(client, request, options, pools.application)
 
     reconcile = ReconcileActivities(
-        pools.operations, client, project=settings.opik_project, start=start, finish=finish
+        pools.operations,
+        client,
+        project=settings.opik_project,
+        start=start,
+        finish=finish,
+        metrics=metrics,
     )
     return Worker(
         client,
@@ -130,7 +138,7 @@ def make_worker(
             goals.evaluate,
             goals.plan,
             RerunActivities(pools.application).take_over,
-            RunActivities(pools.operations, finish).complete,
+            RunActivities(pools.operations, finish, metrics).complete,
             reconcile.reconcile,
         ],
         # The SDK's sandbox would import all workflow modules again for each run, which took a third
@@ -158,7 +166,8 @@ async def main() -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    client = await connect(settings, runtime=_runtime(settings))
+    runtime = _runtime(settings)
+    client = await connect(settings, runtime=runtime)
     gemini = Gemini(
         api_key=settings.gemini_api_key.get_secret_value(), base_url=settings.gemini_base_url
     )
@@ -169,7 +178,8 @@ async def main() -> None:
         await register_search_attributes(client)
         await upsert_schedules(client, settings.task_queue)
         watch = WorkerWatch(settings.database_url, pools.operations, client, me)
-        worker = make_worker(client, pools, gemini, repair, settings, me)
+        metrics = Metrics(runtime.metric_meter) if runtime else None
+        worker = make_worker(client, pools, gemini, repair, settings, me, metrics)
         async with watch.watching(), worker:
             log.info("worker_started", task_queue=settings.task_queue, model=settings.model)
             await stopped.wait()
@@ -177,12 +187,23 @@ async def main() -> None:
     await gemini.aclose()
 
 
+def telemetry(address: str) -> TelemetryConfig:
+    """Return how the worker serves its own metrics and those of Temporal's SDK."""
+    page = PrometheusConfig(
+        bind_address=address,
+        # Without these, names have no units, and durations are in milliseconds.
+        counters_total_suffix=True,
+        unit_suffix=True,
+        durations_as_seconds=True,
+        histogram_bucket_overrides=BUCKETS,
+    )
+    return TelemetryConfig(metrics=page, attach_service_name=False)
+
+
 def _runtime(settings: Settings) -> Runtime | None:
     if not settings.worker_metrics:
         return None
-    return Runtime(
-        telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=settings.worker_metrics))
-    )
+    return Runtime(telemetry=telemetry(settings.worker_metrics))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import structlog
 from temporalio import activity
 
 from activities.cancellation import stop_code, was_given_up
+from activities.metrics import Metrics
 from activities.requests import Request, prompt_name
 from db.ledger import reserve_call, settle_call
 from db.pool import Connection, Pool, transaction
@@ -70,6 +71,7 @@ class ModelCalls:
         stage: Stage,
         span_name: str,
         worker_id: int,
+        metrics: Metrics,
     ) -> None:
         self._pool = pool
         self._gemini = gemini
@@ -78,6 +80,7 @@ class ModelCalls:
         self._stage = stage
         self._span_name = span_name
         self._worker_id = worker_id
+        self._metrics = metrics
 
     async def answer(
         self, request: Request, begin: Callable[[Connection], Awaitable[None]]
@@ -165,6 +168,7 @@ class ModelCalls:
             metadata={"model_version": answer.model_version},
         )
         await self._store(
+            span,
             Settlement(
                 call_id=span.id,
                 state="unknown" if answer.problem == "NO_GEMINI_ANSWER" else "answered",
@@ -176,7 +180,7 @@ class ModelCalls:
                 finish_reason=answer.finish_reason,
                 answer=stored(body),
                 error_code=answer.problem,
-            )
+            ),
         )
         return answer
 
@@ -191,6 +195,7 @@ class ModelCalls:
             cost_at_most=at_most,
         )
         await self._store(
+            span,
             Settlement(
                 call_id=span.id,
                 state="unknown" if at_most else "failed",
@@ -198,10 +203,10 @@ class ModelCalls:
                 cost_usd=reserve if at_most else Decimal(0),
                 cost_at_most=at_most,
                 error_code=error.code,
-            )
+            ),
         )
 
-    async def _store(self, settlement: Settlement) -> None:
+    async def _store(self, span: ChildSpan, settlement: Settlement) -> None:
         """Store the outcome of a call; retry for as long as PostgreSQL is unreachable.
 
         Until then the paid answer exists only in this process. Raises Superseded when the call
@@ -212,7 +217,9 @@ class ModelCalls:
                 async with self._transaction() as conn:
                     if not await settle_call(conn, settlement):
                         raise Superseded("the call counts as lost")
-                    return
+                took = settlement.finished_at - span.started_at
+                self._metrics.call(span.model or "", self._stage, settlement, took)
+                return
             except Unavailable:
                 log.warning("settlement_waits_for_postgresql", call_id=str(settlement.call_id))
             await asyncio.sleep(STORE_RETRY_S)

@@ -16,6 +16,7 @@ from db.goals import (
     insert_resolution,
     select_evaluation,
     select_last_evaluation,
+    select_plan,
 )
 from db.pool import Connection
 from domain.evaluations import Evaluation, EvaluationDraft, overall_score, quality_status
@@ -196,6 +197,7 @@ GENERATE = StageSpec(
     summary="Write the resolution",
     schema=ResolutionDraft,
     render=_render_resolution,
+    facts=lambda request: {"draft": request.draft},
     store=_store_resolution,
     describe=_describe_resolution,
     validate=_validate_resolution,
@@ -209,6 +211,7 @@ EVALUATE = StageSpec(
     summary="Score the resolution",
     schema=EvaluationDraft,
     render=_render_evaluation,
+    facts=lambda request: {"draft": request.resolution.draft},
     store=_store_evaluation,
     describe=_describe_evaluation,
 )
@@ -220,6 +223,7 @@ PLAN = StageSpec(
     summary="Plan the weeks",
     schema=PlanDraft,
     render=_render_plan,
+    facts=lambda request: {"draft": request.resolution.draft},
     store=_store_plan,
     describe=_describe_plan,
     validate=_validate_plan,
@@ -254,7 +258,7 @@ class GoalActivities:
 
 
 async def finish_goal(conn: Connection, end: RunEnd) -> Ending:
-    """Return what a goal's run adds to its trace at its end: its scores, or its refusal's code.
+    """Return what a goal's run adds to its trace: its scores and plan, or its refusal's code.
 
     The scores are those of the resolution that is the run's result. A run without a result, for
     example a cancelled one, gets the scores of its newest evaluation, if it has any.
@@ -266,12 +270,31 @@ async def finish_goal(conn: Connection, end: RunEnd) -> Ending:
         evaluation = await select_evaluation(conn, outcome.evaluation_id)
     else:
         evaluation = await select_last_evaluation(conn, end.trace_id)
+    plan = await select_plan(conn, outcome.plan_id) if outcome and outcome.plan_id else None
+    in_short = {"plan": _in_short(plan)} if plan else {}
     if evaluation is None:
-        return Ending()
+        return Ending(output=in_short)
     return Ending(
         scores=_scores(evaluation),
         facts={"quality_score": evaluation.overall, "quality_status": evaluation.status},
+        output={
+            "strengths": evaluation.strengths,
+            "suggestions": evaluation.suggestions,
+            **in_short,
+        },
     )
+
+
+def _in_short(plan: Plan) -> dict[str, Any]:
+    """Return what a reader of the trace wants to know of the plan first."""
+    return {
+        "starts_on": plan.starts_on,
+        "ends_on": plan.ends_on,
+        "weeks": len(plan.weeks),
+        "tasks": sum(len(week.tasks) for week in plan.weeks),
+        "first_step_today": plan.first_step_today,
+        "milestones": [f"{each.date}: {each.title}" for each in plan.milestones],
+    }
 
 
 def _scores(evaluation: Evaluation) -> list[Score]:

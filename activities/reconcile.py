@@ -20,6 +20,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.metrics import Metrics
 from activities.runs import Finish, record_end
 from db.idempotency import delete_expired_keys
 from db.pool import Pool, acquire
@@ -86,12 +87,14 @@ class ReconcileActivities:
         project: str,
         start: Callable[[StoredRequest], Awaitable[None]],
         finish: Mapping[RunKind, Finish],
+        metrics: Metrics | None = None,
     ) -> None:
         self._pool = pool
         self._client = client
         self._project = project
         self._start = start
         self._finish = finish
+        self._metrics = metrics or Metrics()
 
     @activity.defn
     async def reconcile(self, after: Cursor | None = None) -> Reconciled:
@@ -110,6 +113,7 @@ class ReconcileActivities:
             async with acquire(self._pool) as conn:
                 ids |= dict.fromkeys(await select_not_closed(conn, page))
         total = await _each(ids, self._mend)
+        self._metrics.reconciled(total)
         reached = quiet[-1].cursor if len(quiet) == A_ROUND else None
         return total.model_copy(update={"reached": reached})
 

@@ -7,11 +7,12 @@ from typing import Any, get_args
 from temporalio import activity
 
 from activities.calls import lost_span
+from activities.metrics import Metrics
 from db.events import append_event
 from db.pool import Connection, Pool, acquire
-from db.runs import finish_run, lock_run
+from db.runs import finish_run, lock_run, select_end
 from domain.run_errors import run_error_code
-from domain.runs import RunKind, RunOutcome, RunStatus
+from domain.runs import Message, RunKind, RunOutcome, RunStatus
 from tracing import RunEnd, Score, close_trace, put_scores, store_lost_steps
 
 
@@ -20,6 +21,7 @@ class Ending:
     """The scores, and the metadata (`facts`), that a kind of run adds to its trace at its end."""
 
     scores: list[Score] = field(default_factory=list)
+    output: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -32,21 +34,40 @@ async def finish_nothing(conn: Connection, end: RunEnd) -> Ending:
     return Ending()
 
 
+class Recorded(Message):
+    """What a run's workflow is told when its end is recorded."""
+
+    cost_usd: float | None
+
+
 class RunActivities:
     """The activity that all kinds of runs share.
 
     `pool` has the role of operations, because the activity records the runs of every tenant.
     """
 
-    def __init__(self, pool: Pool, finish: Mapping[RunKind, Finish]) -> None:
+    def __init__(
+        self, pool: Pool, finish: Mapping[RunKind, Finish], metrics: Metrics | None = None
+    ) -> None:
         self._pool = pool
         self._finish = finish
+        self._metrics = metrics or Metrics()
 
     @activity.defn
-    async def complete(self, end: RunEnd) -> None:
-        """Record the end of a run. The tracing interceptor calls this at the end of every run."""
+    async def complete(self, end: RunEnd) -> Recorded | None:
+        """Record the end of a run. The tracing interceptor calls this at the end of every run.
+
+        Returns what the workflow cannot know; None when the run has no row.
+        """
+        run_id = activity.info().workflow_run_id or ""
         async with acquire(self._pool) as conn, conn.transaction():
-            await record_end(conn, end, activity.info().workflow_run_id or "", self._finish)
+            is_new = await record_end(conn, end, run_id, self._finish)
+            ended = await select_end(conn, end.trace_id)
+        if ended is None:
+            return None
+        if is_new:
+            self._metrics.end(ended.kind, ended.status, ended.duration)
+        return Recorded(cost_usd=None if ended.cost_usd is None else float(ended.cost_usd))
 
 
 async def record_end(
@@ -87,7 +108,8 @@ async def record_end(
     await store_lost_steps(conn, end, [lost_span(call) for call in calls])
     ending = await finish.get(kind, finish_nothing)(conn, end)
     await put_scores(conn, end.trace_id, end.project, ending.scores, at=end.ended_at)
-    await close_trace(conn, end, output=end.result, metadata={"status": end.status, **ending.facts})
+    output = {**end.result, **ending.output} if end.result else end.result
+    await close_trace(conn, end, output=output, metadata={"status": end.status, **ending.facts})
     return True
 
 

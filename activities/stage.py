@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.calls import ModelCalls, Superseded
 from activities.cancellation import stop_code
+from activities.metrics import Metrics
 from activities.requests import Request, first_request, prompt_name, repair_request
 from db.events import append_event
 from db.pool import Connection, Pool, acquire, transaction
@@ -45,6 +46,10 @@ UNCLASSIFIED_ATTEMPTS = 5
 # cancellation from the answer to a heartbeat. The death of a worker is detected without heartbeats
 # (activities/workers.py), so they need not be frequent.
 HEARTBEAT_INTERVAL_S = 3
+
+
+def _no_facts(request: StageRequest) -> dict[str, Any]:
+    return {}
 
 
 def _is_fine(request: StageRequest, draft: BaseModel) -> str | None:
@@ -80,6 +85,8 @@ class StageSpec(Generic[Q, D, R]):
     """Stores the result in the open transaction and returns it as it is stored."""
     describe: Callable[[R], tuple[str, dict[str, Any]]]
     """Returns the message and the data of the event that reports the result."""
+    facts: Callable[[Q], dict[str, Any]] = _no_facts
+    """Returns what the metadata of the stage's span says of the request, beside the prompt."""
     validate: Callable[[Q, D], str | None] = _is_fine
     """Returns what is wrong with a well-formed answer, or None if nothing is."""
     mend: Callable[[Q, D], D | None] = _stays_wrong
@@ -90,12 +97,20 @@ class StageRunner:
     """Runs attempts of stages. It holds their dependencies and a cache of the prompts."""
 
     def __init__(
-        self, pool: Pool, gemini: Gemini, *, repair: Prompt, timeout_s: float, worker_id: int
+        self,
+        pool: Pool,
+        gemini: Gemini,
+        *,
+        repair: Prompt,
+        timeout_s: float,
+        worker_id: int,
+        metrics: Metrics | None = None,
     ) -> None:
         self.pool = pool
         self.gemini = gemini
         self.timeout_s = timeout_s
         self.worker_id = worker_id
+        self.metrics = metrics or Metrics()
         self._repair = repair
         self._prompts: dict[PromptRef, Prompt] = {}
 
@@ -156,7 +171,7 @@ class _Attempt(Generic[Q, D, R]):
             input=request.model_dump(
                 mode="json", exclude={"run", "prompt", "repair"}, exclude_none=True
             ),
-            metadata={"prompt": prompt_name(request.prompt)},
+            metadata={"prompt": prompt_name(request.prompt), **spec.facts(request)},
         )
         self._calls = ModelCalls(
             runner.pool,
@@ -166,6 +181,7 @@ class _Attempt(Generic[Q, D, R]):
             stage=spec.name,
             span_name=spec.call,
             worker_id=runner.worker_id,
+            metrics=runner.metrics,
         )
 
     async def obtain(self, prompt: Prompt, repairing: Prompt) -> D:
@@ -196,6 +212,7 @@ class _Attempt(Generic[Q, D, R]):
             message, facts = self._spec.describe(result)
             await self._event(conn, "finished", "stage_finished", message, facts)
             await self._trace.finish(conn, output=result.model_dump(mode="json"))
+        self._runner.metrics.attempt(self._spec.name, "finished")
         return result
 
     async def fail(self, error: Exception) -> ApplicationError:
@@ -219,6 +236,7 @@ class _Attempt(Generic[Q, D, R]):
                 facts["next_try_at"] = datetime.now(UTC) + (failure.retry_after or _backoff())
             await self._event(conn, key, kind, failure.message, facts)
             await self._trace.fail(conn, failure.code, failure.message, retrying=retrying)
+        self._runner.metrics.attempt(self._spec.name, "retrying" if retrying else "failed")
         return ApplicationError(
             failure.message,
             type=failure.code,
@@ -233,6 +251,7 @@ class _Attempt(Generic[Q, D, R]):
             await self._trace.fail(
                 conn, code, "The stage was stopped", retrying=code != "CANCELLED"
             )
+        self._runner.metrics.attempt(self._spec.name, "stopped")
 
     async def _ask(self, request: Request) -> D:
         answer = await self._calls.answer(request, self._begin)

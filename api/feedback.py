@@ -67,6 +67,7 @@ async def send_feedback(
         totals = await select_feedback_totals(conn, stored.trace_id)
         scores = _scores(totals, answered_before=old)
         await put_scores(conn, stored.trace_id, services.config.opik_project, scores)
+    services.gauges.count_feedback(float(submission.rating))
     return StoredFeedback(**dict(stored))
 
 

@@ -1,8 +1,11 @@
 """Prometheus gauges whose values are read from PostgreSQL at each scrape."""
 
-from prometheus_client import CollectorRegistry, Gauge
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from db.runs import RecentRuns
+from domain.runs import RunStatus
 from tracing import Backlog
 
 
@@ -13,13 +16,28 @@ class Gauges:
         self._up = Gauge("rein_postgresql_up", "1 when the gauges could be read", registry=registry)
         self._runs = Gauge(
             "rein_runs",
-            "Runs by status: those not ended, and those of the last 24 hours",
+            "Runs by status: those not ended, and those that ended in the last hour",
             ["status"],
             registry=registry,
         )
+        self._oldest_accepted = Gauge(
+            "rein_runs_accepted_oldest_seconds",
+            "How long the oldest accepted run has waited to begin",
+            registry=registry,
+        )
+        self._starts = Gauge(
+            "rein_starts_waiting",
+            "Accepted runs that this process is to start, or just starts",
+            registry=registry,
+        )
+        self._feedback = Counter(
+            "rein_feedback", "Feedback by its rating, stored", ["rating"], registry=registry
+        )
+        for half_stars in range(2, 11):
+            self._feedback.labels(f"{half_stars / 2:g}")
         self._unknown_calls = Gauge(
             "rein_unknown_calls",
-            "Model calls of runs of the last 24 hours that may have been billed for nothing",
+            "Model calls of the last 24 hours that may have been billed for nothing",
             registry=registry,
         )
         self._cost_unknown = Gauge(
@@ -43,14 +61,22 @@ class Gauges:
         )
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
+    def starts_waiting(self, count: int) -> None:
+        """Set the length of this process's queue of runs to start."""
+        self._starts.set(count)
+
+    def count_feedback(self, rating: float) -> None:
+        """Count feedback that was stored."""
+        self._feedback.labels(f"{rating:g}").inc()
+
     def set(self, runs: RecentRuns, refused: int, outbox: Backlog) -> None:
         """Set all gauges to values just read from PostgreSQL.
 
         `refused` counts the runs that Temporal refused to start.
         """
-        self._runs.clear()
-        for status, count in runs.by_status.items():
-            self._runs.labels(status).set(count)
+        for status in get_args(RunStatus.__value__):
+            self._runs.labels(status).set(runs.by_status.get(status, 0))
+        self._oldest_accepted.set(runs.oldest_accepted_s)
         self._unknown_calls.set(runs.unknown_calls)
         self._cost_unknown.set(float(runs.cost_unknown_usd))
         self._refused.set(refused)

@@ -166,6 +166,7 @@ async def _missing_search_attributes(client: Client) -> list[str]:
 
 
 async def _read_gauges(services: Services) -> None:
+    services.gauges.starts_waiting(len(services.starter))
     try:
         async with acquire(services.pools.operations) as conn:
             runs, refused = await count_recent_runs(conn), await count_refused_starts(conn)

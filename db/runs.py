@@ -120,15 +120,23 @@ async def finish_run(
 _FINISH = f"""
     WITH before AS (
         SELECT finished_at FROM runs WHERE trace_id = $1
+    ), again AS (
+        -- when the run went on after an operator's reset: what lies before was no work
+        SELECT min(at) AS at
+          FROM run_events, before
+         WHERE trace_id = $1 AND kind <> 'finished' AND at > before.finished_at
     ), finished AS (
         UPDATE runs
            SET status = $2, error_code = $3, error_message = $4, outcome = $5, finished_at = $6,
                quality_score = ($5::jsonb ->> 'quality_score')::float8,
-               duration_ms = greatest(0, extract(epoch FROM $6 - created_at) * 1000)::bigint,
+               duration_ms = greatest(0,
+                   CASE WHEN runs.finished_at IS NULL THEN extract(epoch FROM $6 - created_at)
+                        ELSE extract(epoch FROM $6 - again.at) END * 1000
+                   + coalesce(runs.duration_ms, 0))::bigint,
                input_tokens = spent.input_tokens, output_tokens = spent.output_tokens,
                cost_usd = spent.cost_usd, unknown_calls = spent.unknown_calls,
                cost_unknown_usd = spent.cost_unknown_usd, workflow_run_id = $7
-          FROM (SELECT {SPENT} FROM llm_calls WHERE trace_id = $1) AS spent
+          FROM (SELECT {SPENT} FROM llm_calls WHERE trace_id = $1) AS spent, again
          WHERE trace_id = $1
            AND (finished_at IS NULL OR (workflow_run_id <> $7 AND finished_at < $6))
         RETURNING true
@@ -150,6 +158,27 @@ _FINISH = f"""
            SELECT FROM trace_outbox WHERE kind = 'span' AND id = call_id::text)
     HAVING count(*) > 0
 """  # noqa: S608 - interpolates constants only
+
+
+class RunEnded(NamedTuple):
+    """How a run ended."""
+
+    kind: RunKind
+    status: RunStatus
+    duration: timedelta
+    cost_usd: Decimal | None
+
+
+async def select_end(conn: Connection, trace_id: UUID) -> RunEnded | None:
+    """Return how a run of any tenant ended, or None if it has no row or has not ended."""
+    row = await conn.fetchrow(
+        """
+        SELECT kind, status, duration_ms * interval '1 millisecond', cost_usd
+          FROM runs WHERE trace_id = $1 AND finished_at IS NOT NULL
+        """,
+        trace_id,
+    )
+    return None if row is None else RunEnded(*row)
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
@@ -255,31 +284,45 @@ async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest
 
 
 class RecentRuns(NamedTuple):
-    """Runs that have not ended, and those accepted in the last 24 hours.
+    """What is known at a moment, for the gauges of `/metrics`.
 
-    The unknown calls and their cost are those of the ended runs among them.
+    `by_status` counts the runs that have not ended, and those that ended in the last hour.
+    `oldest_accepted_s` is the age of the oldest accepted run that has not begun. The unknown calls
+    and their cost are those of the last 24 hours.
     """
 
     by_status: dict[str, int]
+    oldest_accepted_s: float
     unknown_calls: int
     cost_unknown_usd: Decimal
 
 
 async def count_recent_runs(conn: Connection) -> RecentRuns:
-    """Count runs by status, and sum what they may have cost beyond what is known."""
+    """Count what the gauges show. It reads indexes of what is open or recent, no whole table."""
     rows = await conn.fetch(
         """
-        SELECT status, count(*) AS runs, sum(unknown_calls) AS unknown_calls,
-               sum(cost_unknown_usd) AS cost_unknown_usd
-          FROM runs
-         WHERE finished_at IS NULL OR created_at > now() - interval '24 hours'
+        SELECT status, count(*) AS runs FROM (
+            SELECT status FROM runs WHERE finished_at IS NULL
+            UNION ALL
+            SELECT status FROM runs WHERE finished_at > now() - interval '1 hour'
+        ) AS recent
          GROUP BY status
+        """
+    )
+    row = await conn.fetchrow(
+        """
+        SELECT (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+                  FROM runs WHERE finished_at IS NULL AND status = 'accepted') AS oldest,
+               count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd
+          FROM llm_calls
+         WHERE cost_at_most AND finished_at > now() - interval '24 hours'
         """
     )
     return RecentRuns(
         by_status={row["status"]: row["runs"] for row in rows},
-        unknown_calls=sum(row["unknown_calls"] for row in rows),
-        cost_unknown_usd=sum((row["cost_unknown_usd"] for row in rows), Decimal(0)),
+        oldest_accepted_s=row["oldest"] if row else 0,
+        unknown_calls=row["calls"] if row else 0,
+        cost_unknown_usd=row["cost_usd"] if row else Decimal(0),
     )
 
 

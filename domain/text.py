@@ -1,5 +1,6 @@
 """Text as people write it: its visible characters, its visible length, and its clean-up."""
 
+import re
 import unicodedata
 from typing import Annotated
 
@@ -57,3 +58,14 @@ def clean_or_none(text: str | None) -> str | None:
     """
     cleaned = clean(text or "")
     return cleaned if visible_length(cleaned) else None
+
+
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~@&]|:(?=//)|(?<=www)\.")
+
+
+def as_markdown(text: str) -> str:
+    """Return a person's text on one line, so that Markdown shows it as it is: no link, no markup.
+
+    The Temporal UI renders the details of a run as Markdown.
+    """
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))

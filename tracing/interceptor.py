@@ -4,13 +4,19 @@ Workflow code itself writes no spans, so a replay of a workflow cannot write spa
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from temporalio import activity, client, worker, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import (
+    ApplicationError,
+    FailureError,
+    TimeoutError,
+    is_cancelled_exception,
+)
 
 from tracing.context import (
     Root,
@@ -48,6 +54,7 @@ class Options:
     complete: str
     close_timeout: timedelta
     untraced: frozenset[str]
+    closed: Callable[[Any], None]
 
 
 class TracingInterceptor(client.Interceptor, worker.Interceptor):
@@ -242,15 +249,18 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         )
         try:
             try:
-                await asyncio.shield(closing)
+                recorded = await asyncio.shield(closing)
             except asyncio.CancelledError:
                 # Temporal cancels a run at most once. If another CancelledError interrupts this
                 # second wait, the worker is evicting the run from its cache, and the error is
                 # passed on.
-                await closing
+                recorded = await closing
         # A local activity raises its own error, not an ActivityError around it.
         except FailureError as error:
             workflow.logger.warning("The trace could not be ended", exc_info=error)
+            return
+        if recorded is not None:
+            self._options.closed(recorded)
 
 
 class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
@@ -300,6 +310,8 @@ def _failure(error: BaseException) -> tuple[str, str | None, str | None]:
     while cause.__cause__ is not None and not isinstance(cause, ApplicationError):
         cause = cause.__cause__
     named = cause.type if isinstance(cause, ApplicationError) else None
+    if isinstance(cause, TimeoutError):
+        named = "TIMED_OUT"
     message = cause.message if isinstance(cause, ApplicationError) else str(cause)
     return "failed", named or type(cause).__name__, message
 

@@ -1,7 +1,8 @@
 """The Temporal plugin that turns tracing on: `Client.connect(..., plugins=[TracingPlugin(…)])`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
 from temporalio.plugin import SimplePlugin
 
@@ -26,6 +27,8 @@ class TracingPlugin(SimplePlugin):
             workflows get traces of their own.
         text: How much personal text is sent to Opik. None keeps the process's current redaction.
         text_key: Secret key of the hashes that replace redacted texts.
+        closed: Called in the workflow with what `complete` returned, if that is not None; it may
+            give commands, so it must be deterministic.
         plain_metadata: Names of metadata fields that never hold personal text and are not redacted.
     """
 
@@ -40,8 +43,11 @@ class TracingPlugin(SimplePlugin):
         text: TextMode | None = None,
         text_key: str = "",
         plain_metadata: Iterable[str] = (),
+        closed: Callable[[Any], None] = lambda _recorded: None,
     ) -> None:
-        options = Options(project, environment, complete, close_timeout, frozenset(untraced))
+        options = Options(
+            project, environment, complete, close_timeout, frozenset(untraced), closed
+        )
         super().__init__("opik-tracing", interceptors=[TracingInterceptor(options)])
         if text is not None:
             configure(text, key=text_key, plain_metadata=plain_metadata)

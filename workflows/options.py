@@ -9,11 +9,26 @@ KIND = SearchAttributeKey.for_keyword("ReinKind")
 TENANT = SearchAttributeKey.for_keyword("ReinTenant")
 USER = SearchAttributeKey.for_keyword("ReinUser")
 STATUS = SearchAttributeKey.for_keyword("ReinStatus")
+STAGE = SearchAttributeKey.for_keyword_list("ReinStage")
+ERROR = SearchAttributeKey.for_keyword("ReinError")
+COST = SearchAttributeKey.for_float("ReinCost")
 SCORE = SearchAttributeKey.for_float("ReinScore")
 MODEL = SearchAttributeKey.for_keyword("ReinModel")
 PROMPTS = SearchAttributeKey.for_keyword_list("ReinPrompt")
 TRACE = SearchAttributeKey.for_keyword("ReinTrace")
-SEARCH_ATTRIBUTES = (KIND, TENANT, USER, STATUS, SCORE, MODEL, PROMPTS, TRACE)
+SEARCH_ATTRIBUTES = (
+    KIND,
+    TENANT,
+    USER,
+    STATUS,
+    STAGE,
+    ERROR,
+    SCORE,
+    COST,
+    MODEL,
+    PROMPTS,
+    TRACE,
+)
 
 # The limit of one attempt of a stage. An attempt makes at most two model calls, which have timeouts
 # of their own. The remaining time is for storing an answer while PostgreSQL is unreachable.

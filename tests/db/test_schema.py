@@ -45,7 +45,7 @@ MANY = """
                       manifest, status, finished_at, quality_score, created_at)
     SELECT id, id, 'goal_generation', 'user-' || n % 400, 'p', 'w-' || n, '{}', '{}',
            CASE WHEN n % 1000 = 0 THEN 'running' ELSE 'success' END,
-           CASE WHEN n % 1000 <> 0 THEN now() END,
+           CASE WHEN n % 1000 <> 0 THEN now() - n * interval '1 hour' END,
            CASE WHEN n % 1000 = 0 THEN NULL WHEN n % 500 = 1 THEN 3 ELSE 8 END,
            now() - n * interval '1 hour'
       FROM generate_series(1, 4000) n, LATERAL (SELECT gen_random_uuid() AS id, n AS same) ids;

@@ -52,7 +52,9 @@ async def _run(*command: str, env: dict[str, str], said: str = "") -> str:
     return ended.stdout
 
 
-async def test_the_login_that_the_script_makes_migrates_and_is_no_superuser(empty: Empty) -> None:
+async def test_the_login_that_the_script_makes_migrates_and_lives_on_in_a_restored_dump(
+    empty: Empty,
+) -> None:
     admin = {
         "PGHOST": "127.0.0.1",
         "PGPORT": str(empty.port),
@@ -72,6 +74,16 @@ async def test_the_login_that_the_script_makes_migrates_and_is_no_superuser(empt
     await _run(sys.executable, "-m", "alembic", "upgrade", "head", env=rein)
     listed = await _run(sys.executable, "-m", "api.keys", "list", env=rein)
     assert listed.startswith("KEY ID")
+
+    await _run(
+        "pg_dump", "--username=postgres", "-Fc", "-f", f"{empty.state}/dump", "rein", env=admin
+    )
+    await _run("dropdb", "--username=postgres", "rein", env=admin)
+    await _run("createdb", "--username=postgres", "--owner=rein", "rein", env=admin)
+    restore = ["pg_restore", "--username=postgres", "--dbname=rein", "--exit-on-error"]
+    await _run(*restore, f"{empty.state}/dump", env=admin)
+    made = ["create", "--tenant", "local", "--name", "after", "--scopes", "all"]
+    await _run(sys.executable, "-m", "api.keys", *made, env=rein)
 
     connection = await asyncpg.connect(url, password=PASSWORD)
     assert not await connection.fetchval(

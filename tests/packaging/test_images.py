@@ -17,7 +17,7 @@ STAGES = {
 }
 # What each image runs, by what it is started with.
 PROGRAMS = {
-    "rein": ["worker", "api.__main__", "api.keys", "alembic.config"],
+    "rein": ["worker", "api.__main__", "api.keys", "api.pseudonym", "alembic.config"],
     "ship": ["tracing.ship.__main__"],
 }
 REQUIREMENTS = {"rein": "requirements.txt", "ship": "requirements-ship.txt"}
