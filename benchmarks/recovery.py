@@ -67,8 +67,8 @@ class TakeOver:
     seconds: float
 
 
-# Calls under way at workers that live: those of the worker $1; whether there are $2 in all, of which
-# $3 are that worker's.
+# Counts the calls under way at living workers: whether there are $2 in all, of which $3 belong to
+# the worker $1.
 OF_ONE = """
     SELECT count(*) FROM llm_calls JOIN workers USING (worker_id)
      WHERE state = 'reserved' AND identity LIKE $1
