@@ -227,8 +227,8 @@ class ModelCalls:
     def _read_back(self, paid: PaidCall, request: Request) -> Answer:
         """Return a stored answer that an earlier attempt paid for.
 
-        Its tokens and its cost are recorded on the span of the earlier call, so that they count
-        only once.
+        The span of the earlier call is written again with its tokens and cost; this attempt gets no
+        span for the call, so the call is counted once.
         """
         answer = take_apart(paid.answer)
         if paid.error_code == "OUTPUT_TOO_LARGE":  # only its beginning is stored

@@ -61,6 +61,7 @@ class WorkerWatch:
         self._client = client
         self._me = me
         self._present = asyncio.Event()
+        self._was_present = False
         self._looks_from = 0.0
 
     @asynccontextmanager
@@ -68,10 +69,16 @@ class WorkerWatch:
         """Count this process as alive, and watch the other workers, until the block is left.
 
         The block is entered as soon as the other workers can see that this process is alive.
+        Raises what PostgreSQL refuses: a table or a role that is missing, for example.
         """
-        tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._watch())]
+        staying = asyncio.create_task(self._stay())
+        tasks = [staying, asyncio.create_task(self._watch())]
         try:
-            await self._present.wait()
+            entered = asyncio.create_task(self._present.wait())
+            await asyncio.wait((entered, staying), return_when=asyncio.FIRST_COMPLETED)
+            if staying.done():
+                entered.cancel()
+                staying.result()
             yield
         finally:
             for task in tasks:
@@ -82,16 +89,26 @@ class WorkerWatch:
                     await delete_worker(conn, self._me.worker_id)
 
     async def _stay(self) -> None:
-        await keep_connected(
-            self._url,
-            lambda conn: insert_worker(conn, self._me),
-            self._on_connected,
-            name="rein worker's life",
-            role="rein_operations",
-        )
+        """Hold this worker's lock. Raises what PostgreSQL refuses, but only at the start."""
+        while True:
+            try:
+                await keep_connected(
+                    self._url,
+                    lambda conn: insert_worker(conn, self._me),
+                    self._on_connected,
+                    name="rein worker's life",
+                    role="rein_operations",
+                )
+            except Exception:
+                if not self._was_present:
+                    raise
+                self._on_connected(False)
+                log.exception("worker_life_failed")
+                await asyncio.sleep(LOOK_S)
 
     def _on_connected(self, connected: bool) -> None:
         if connected:
+            self._was_present = True
             self._present.set()
         else:
             self._present.clear()

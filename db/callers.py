@@ -21,7 +21,10 @@ _KEYS = """
 
 
 async def insert_tenant(conn: Connection, tenant: str) -> bool:
-    """Create a tenant without limits. Return False when a tenant with this id exists already."""
+    """Create a tenant that has no limits on its use.
+
+    Return False when a tenant with this id exists already.
+    """
     status = await conn.execute(
         "INSERT INTO tenants (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING", tenant
     )

@@ -44,10 +44,10 @@ AnyRunErrorCode = Literal[
 RUN_ERRORS: dict[AnyRunErrorCode, str] = {
     "RATE_LIMITED": "The model's provider asks to wait; retried after the time that it named",
     "QUOTA_EXHAUSTED": "The provider's daily quota is used up; retried every five minutes or later",
-    "PROVIDER_UNAVAILABLE": "The provider answered that it cannot answer now; retried",
-    "TIMEOUT": "The model did not answer in time; retried",
-    "CONNECTION_LOST": "The connection to the provider was refused or lost; retried",
-    "NO_GEMINI_ANSWER": "What came was no answer of the model; retried",
+    "PROVIDER_UNAVAILABLE": "The provider cannot be reached, or cannot answer now; retried",
+    "TIMEOUT": "The model did not answer in time; retried, at most twice",
+    "CONNECTION_LOST": "The connection to the provider was lost; retried, at most twice",
+    "NO_GEMINI_ANSWER": "What came was no answer of the model; retried, at most twice",
     "REQUEST_REFUSED": "The provider refused the request for good",
     "KEY_REFUSED": "The provider refused the API key",
     "MODEL_UNKNOWN": "The provider does not know the model",
@@ -79,6 +79,8 @@ _ENGINE: dict[str, AnyRunErrorCode] = {
     "WorkflowCancelled": "CANCELLED",
     "Unavailable": "DATABASE_UNAVAILABLE",
     "NotFound": "RUN_UNKNOWN",
+    "WORKER_LOST": "ATTEMPT_LOST",
+    "SUPERSEDED": "ATTEMPT_LOST",
 }
 
 

@@ -136,7 +136,7 @@ def _config(call: ModelCall) -> types.GenerateContentConfigDict:
     config: types.GenerateContentConfigDict = {
         # Otherwise the SDK parses the answer before it is stored, and raises if it cannot.
         "should_return_http_response": True,
-        # Each of these two could send further requests, which the ledger would not know of.
+        # Both features could send further requests, which the ledger would not know of.
         "automatic_function_calling": {"disable": True},
         "automatic_continuation": False,
         "system_instruction": call.system,
@@ -176,5 +176,7 @@ def _reduced(node: Any) -> Any:
         if key in KEYWORDS
     }
     if "properties" in kept:
+        # A model's docstring is written for programmers; only the fields' descriptions are sent.
+        kept.pop("description", None)
         kept["required"] = kept["propertyOrdering"] = list(kept["properties"])
     return kept

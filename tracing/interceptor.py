@@ -180,8 +180,9 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         info = workflow.info()
         if self.is_untraced():
             return False
-        # Continue-as-new and reset keep the owner's workflow id, while a child workflow has an id
-        # of its own. So only the owner's own runs have the owner's id.
+        # The workflow that owns the trace is the one that ends it. A run that continue-as-new or a
+        # reset made keeps the owner's workflow id, but a child workflow has another one. Where no
+        # owner is set, a run without a parent is the owner.
         owner = self.context.owner
         return owner == info.workflow_id if owner else info.parent is None
 

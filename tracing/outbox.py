@@ -246,7 +246,8 @@ async def write(
     result = await conn.fetchrow(WRITE, as_json([vars(row) for row in rows]))
     for trace_id in sorted(result["ended_traces"] or ()):
         # A PostgreSQL statement sees only what was committed before it began. So one statement
-        # locks the trace, and the next one sums the spans.
+        # locks the trace, and a second one sums the spans: it also sees those that other
+        # transactions committed while the first one waited for the lock.
         await conn.execute(LOCK_TRACE, trace_id)
         await conn.execute(RENEW_TOTALS, trace_id)
     return frozenset(result["refused_spans"] or ())
@@ -262,7 +263,10 @@ async def move_spans(conn: Connection, ids: Sequence[str], parent: UUID) -> None
 
 
 async def backlog(conn: Connection) -> Backlog:
-    """Count the waiting rows, the rows set aside and the open traces, and find the longest wait."""
+    """Count the rows of the outbox that Opik has not got yet, and find how long the oldest waits.
+
+    Rows that Opik refused for good, and traces that have not ended, are counted apart.
+    """
     row = await conn.fetchrow(
         """
         SELECT waiting.pending, waiting.oldest_age_s,

@@ -269,8 +269,9 @@ def _ending_metadata(end: RunEnd, metadata: Mapping[str, object] | None) -> dict
 
 
 def _open_span_ending(end: RunEnd) -> dict[str, object]:
-    # A run that returned a result waits for no stage, so its only open spans are those of attempts
-    # whose worker vanished.
+    # A run returns a result only after all its stages have finished. So a span that is still open
+    # then belongs to an attempt whose worker died before it could close the span. In a failed or
+    # cancelled run the stage itself may have been under way.
     returned = end.error_type is None and end.status != CANCELLED
     error_type = "ActivityAttemptLost" if returned else _workflow_error(end.status)
     message = f"The run ended ({end.status}) before this step did"

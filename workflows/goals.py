@@ -222,9 +222,10 @@ def _merit(candidate: Candidate) -> tuple[bool, float]:
 
 @contextmanager
 def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
-    """Record a stage that failed for good in `missing`, so that the run continues without it.
+    """Let the run continue without the stage of the `with` block if that fails permanently.
 
-    Raises CancelledError if the stage stopped because the run is cancelled.
+    Its error code is then written to `missing`. Raises CancelledError if the stage stopped because
+    the run is cancelled.
     """
     try:
         yield

@@ -19,7 +19,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.reconcile import SHIFT, ReconcileWorkflow
 
-# Earlier releases had one schedule with this name for all workers of a namespace.
+# In earlier releases all workers of a namespace shared one schedule with this name. Each task queue
+# has a schedule of its own now, so a starting worker deletes the shared one.
 FORMER = "reconcile"
 
 

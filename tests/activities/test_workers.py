@@ -128,6 +128,15 @@ async def test_a_worker_that_stops_leaves_nothing_to_take_over(house: House) -> 
     assert await house.worker_ids() == set()
 
 
+async def test_a_worker_that_cannot_be_counted_does_not_start(house: House) -> None:
+    admin = await asyncpg.connect(house.url)
+    await admin.execute("DROP TABLE workers CASCADE")
+    await admin.close()
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with house.watch().watching():
+            raise AssertionError("it started")
+
+
 async def test_nobody_is_dead_when_postgresql_has_just_started(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

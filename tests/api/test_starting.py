@@ -129,7 +129,7 @@ async def test_it_is_ready(app: Api) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["temporal"] == "answers"
     assert answer.json()["kinds"] == {
-        "goal_generation": "preprocess v1, generate v1, evaluate v1, plan v1"
+        "goal_generation": "preprocess v1, generate v1, evaluate v1, plan v1, repair v1"
     }
 
 

@@ -17,7 +17,10 @@ PAGE = 1000
 
 RUNS = "SELECT *, trace_id::text AS run FROM runs"
 CALLS = "SELECT *, call_id::text AS id, trace_id::text AS run FROM llm_calls ORDER BY started_at"
-EVENTS = "SELECT trace_id::text AS run, seq FROM run_events ORDER BY trace_id, seq"
+EVENTS = """
+    SELECT trace_id::text AS run, seq, (data ->> 'attempt')::integer AS attempt
+      FROM run_events ORDER BY trace_id, seq
+"""
 FEEDBACK = "SELECT trace_id::text AS run, rating, revision FROM feedback"
 OUTBOX = "SELECT kind, id, state, error FROM trace_outbox"
 

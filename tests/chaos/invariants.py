@@ -15,6 +15,17 @@ from tests.chaos.people import People, Run
 T = TypeVar("T")
 
 
+ENDED = "accepted runs ended, in row and execution"
+EVENTS = "events without gaps, in rows and streams"
+BOOKS = "row, ledger, spans and trace agree"
+PROVIDER = "calls that the provider bills are answered or unknown"
+BOUGHT_ONCE = "stored answers not asked for again"
+TRACES = "one whole, ended trace a run, judged once"
+LEFT = "nothing left reserved, pending or dead"
+RATINGS = "ratings are there once, and on the trace"
+ANSWERS = "answers of the API are no 500"
+
+
 class Verdict(NamedTuple):
     """How many things were looked at, and a line for each that breaks the invariant."""
 
@@ -25,15 +36,15 @@ class Verdict(NamedTuple):
 def verdicts(facts: Facts, people: People) -> dict[str, Verdict]:
     """Every invariant by its name."""
     return {
-        "accepted runs ended, in row and execution": runs_ended(facts, people),
-        "events without gaps, in rows and streams": events_whole(facts, people),
-        "row, ledger, spans and trace agree": books_agree(facts),
-        "calls that the provider bills are answered or unknown": provider_agrees(facts),
-        "stored answers not asked for again": bought_once(facts),
-        "one whole, ended trace a run, judged once": traces_whole(facts),
-        "nothing left reserved, pending or dead": nothing_left(facts),
-        "ratings are there once, and on the trace": ratings_kept(facts, people),
-        "answers of the API are no 500": no_mistakes(people),
+        ENDED: runs_ended(facts, people),
+        EVENTS: events_whole(facts, people),
+        BOOKS: books_agree(facts),
+        PROVIDER: provider_agrees(facts),
+        BOUGHT_ONCE: bought_once(facts),
+        TRACES: traces_whole(facts),
+        LEFT: nothing_left(facts),
+        RATINGS: ratings_kept(facts, people),
+        ANSWERS: no_mistakes(people),
     }
 
 
@@ -229,7 +240,7 @@ def _faults_of_spans(spans: list[Row], calls: list[Row]) -> list[str]:
     answered = {call["id"] for call in calls if call["state"] == "answered"}
     stages = Counter(_activity(span) for span in spans if _activity(span))
     counts = {
-        "open": sum("end_time" not in span for span in spans),
+        "open": sum(not span.get("end_time") for span in spans),
         "orphans": len({span.get("parent_span_id") for span in spans} - ids - {None}),
         "twice": len(spans) - len(ids) + sum(times > 1 for times in stages.values()),
         "calls without a span": len(answered - models),

@@ -43,10 +43,10 @@ async def play(stack: Stack, story: Story) -> Outcome:
         facts = await read_facts(stack, gemini, opik, temporal)
         return Outcome(
             story=story,
+            people=people,
             faults=nemesis.done,
             deaths=nemesis.deaths,
             actions=operator.done,
-            answers=people.answers,
             healing_s=time.monotonic() - healed_at,
             left=left,
             facts=facts,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tests.chaos.facts import Facts
 from tests.chaos.invariants import Verdict, provider_bill
+from tests.chaos.people import People
 from tests.chaos.story import Story
 
 SHOWN = 8
@@ -16,10 +17,10 @@ class Outcome:
     """How a story ended. Counters by what was done; `deaths` of parts that nobody killed."""
 
     story: Story
+    people: People
     faults: Counter[str]
     deaths: Counter[str]
     actions: Counter[str]
-    answers: Counter[int]
     healing_s: float
     left: dict[str, int]
     facts: Facts
@@ -48,7 +49,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield _counts("faults", outcome.faults)
     yield _counts("ended by themselves", outcome.deaths)
     yield _counts("operator", outcome.actions)
-    yield _counts("answers", outcome.answers)
+    yield _counts("answers", outcome.people.answers)
     statuses = Counter(run["status"] for run in facts.runs)
     yield _counts(f"{len(facts.runs)} runs", statuses)
     states = Counter(call["state"] for calls in facts.calls.values() for call in calls)

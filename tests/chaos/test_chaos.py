@@ -2,14 +2,28 @@
 
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from devstack.processes import Child, Spec
 from devstack.stack import Stack
+from tests.chaos.facts import Facts, Row
+from tests.chaos.invariants import (
+    BOOKS,
+    BOUGHT_ONCE,
+    ENDED,
+    EVENTS,
+    LEFT,
+    PROVIDER,
+    RATINGS,
+    TRACES,
+    verdicts,
+)
 from tests.chaos.play import play
 from tests.chaos.report import announcement, report
 from tests.chaos.story import Story
@@ -32,20 +46,44 @@ async def test_the_invariants_hold_whatever_is_killed(own_stack: Stack) -> None:
     sys.stdout.write(announcement(story))
     outcome = await play(own_stack, story)
     assert outcome.held, report(outcome)
-    assert {name.split()[0] for name in outcome.faults} >= {"kill", "freeze", "restart"}
+    for name, facts in _spoiled(outcome.facts):
+        assert verdicts(facts, outcome.people)[name].broken, f"nobody noticed: {name}"
 
 
-@pytest.mark.xfail(strict=False, reason="a heartbeat timeout of 2 s cuts calls that are alive")
 async def test_a_busy_machine_cuts_no_call_and_buys_none_twice(own_stack: Stack) -> None:
-    story = Story(seed=8, seconds=10, goal_every_s=0.12, fault_every_s=None, action_every_s=None)
+    story = Story(seed=8, seconds=5, goal_every_s=0.05, fault_every_s=None, action_every_s=None)
     async with _busy(own_stack):
         outcome = await play(own_stack, story)
     assert outcome.held, report(outcome)
-    calls = [call for calls in outcome.facts.calls.values() for call in calls]
-    assert {(call["state"], call["attempt"]) for call in calls} == {("answered", 1)}, report(
-        outcome
-    )
+    calls, events = _all(outcome.facts.calls), _all(outcome.facts.events)
+    assert {call["state"] for call in calls} == {"answered"}, report(outcome)
+    assert {event["attempt"] for event in events} == {None, 1}, report(outcome)
     assert len(outcome.facts.served) == len(calls)
+
+
+def _all(rows: Mapping[str, list[Row]]) -> list[Row]:
+    return [row for of_run in rows.values() for row in of_run]
+
+
+def _spoiled(facts: Facts) -> Iterator[tuple[str, Facts]]:
+    """What breaks each invariant: the facts with one thing of one run changed."""
+    run = next(row["run"] for row in facts.runs if row["status"] == "success")
+    [trace], [call, *calls] = facts.traces[run], facts.calls[run]
+    [*spans, last] = facts.spans[run]
+    rated = next(iter(facts.feedback))
+    yield ENDED, replace(facts, executions={})
+    yield EVENTS, replace(facts, events=facts.events | {run: facts.events[run][1:]})
+    yield BOOKS, replace(facts, calls=facts.calls | {run: calls})
+    yield PROVIDER, replace(facts, served=facts.served[1:])
+    yield PROVIDER, replace(facts, served=[*facts.served, facts.served[0] | {"stage": "other"}])
+    again = call | {"id": "again", "started_at": datetime.now(UTC)}
+    yield BOUGHT_ONCE, replace(facts, calls=facts.calls | {run: [call, *calls, again]})
+    yield TRACES, replace(facts, spans=facts.spans | {run: [*spans, last | {"end_time": None}]})
+    yield TRACES, replace(facts, traces=facts.traces | {run: [trace, trace]})
+    yield TRACES, replace(facts, judged=facts.judged | {run: 2})
+    left = call | {"state": "reserved"}
+    yield LEFT, replace(facts, calls=facts.calls | {run: [left, *calls]})
+    yield RATINGS, replace(facts, feedback=facts.feedback | {rated: []})
 
 
 @asynccontextmanager

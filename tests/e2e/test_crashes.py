@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import asyncpg
 import pytest
@@ -42,13 +43,21 @@ async def test_a_worker_killed_in_mid_call_loses_nothing(
     await stack.start("worker")
     run = await backend.finished(trace_id)
     assert run["status"] == "success"
-    lines = await analyst.tree(trace_id, spans=14)
+    lines = await analyst.tree(trace_id, spans=15)
     at = lines.index("generation_stage")
     assert [line for line in lines if not line.startswith("  ")] == [
         line for line in WHOLE_TREE if not line.startswith("  ")
     ]
-    assert lines[at + 1].strip() == "attempt_1 [ActivityAttemptLost]"
-    assert "  attempt_2" in lines
+    assert lines[at + 1 : at + 6] == [
+        "  attempt_1 [ActivityAttemptLost]",
+        "    llm_call_generation [CALL_LOST]",
+        "  attempt_2",
+        "    llm_call_generation",
+        "    json_parsing",
+    ]
+    trace = await analyst.trace(trace_id)
+    assert (run["unknown_calls"], trace["metadata"]["unknown_calls"]) == (1, 1)
+    assert Decimal(run["cost_usd"]) == Decimal(str(trace["metadata"]["cost_usd"]))
 
 
 async def test_another_worker_goes_on_at_once(

@@ -95,6 +95,18 @@ async def test_a_weak_resolution_is_revised_once_and_the_better_one_is_kept(
     assert lines.count("generation_stage") == lines.count("evaluation_stage") == 2
 
 
+async def test_a_better_draft_without_a_plan_does_not_replace_a_whole_one(
+    backend: Backend, gemini: GeminiControl
+) -> None:
+    await gemini.faults({"stage": "plan", "fault": "safety", "calls": [2]})
+    run = await backend.finished(await backend.submit(VAGUE))
+    drafts = {draft["resolution"]["draft"]: draft for draft in run["drafts"]}
+    assert drafts[2]["plan"] is None
+    assert drafts[2]["evaluation"]["overall"] > drafts[1]["evaluation"]["overall"]
+    assert (run["status"], run["resolution"]["draft"]) == ("success", 1)
+    assert run["plan"] is not None
+
+
 @pytest.mark.parametrize(("stage", "there"), [("evaluate", "plan"), ("plan", "evaluation")])
 async def test_evaluation_and_planning_fail_apart(
     backend: Backend, gemini: GeminiControl, stage: str, there: str

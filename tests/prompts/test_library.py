@@ -55,7 +55,7 @@ def as_read(text: str) -> str:
         before = text
         text = html.unescape(unicodedata.normalize("NFKC", text).casefold())
         text = re.sub(r"\\+(?:u00|x)(3[ce])|%(3[ce])", lambda code: _character(code), text)
-        text = "".join(char for char in text if not is_invisible(char) and not char.isspace())
+        text = "".join(char for char in text if not is_invisible(char))
     return text
 
 
