@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ONCE ?=
 QUICK ?=
+SECONDS ?=
+SEED ?=
 UPGRADE ?=
 # By environment and unexpanded, so that quotes and dollars in a goal stay what they are.
 export GOAL_TEXT := $(value GOAL)
@@ -14,7 +16,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip
           --python-version 3.11 $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run doctor test check lint format bench lock migrate clean distclean
+.PHONY: help setup run doctor test check chaos lint format bench lock migrate clean distclean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ test: lint ## Everything that CI runs: linters, types, import contracts and all 
 check: lint ## The linters and the tests that need no server: seconds
 	$(BIN)/python -m pytest -m "not stack"
 
+chaos: setup ## Kill, freeze and restart everything beside a stream of goals; SECONDS=300 SEED=7
+	@exec $(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 lint: setup ## ruff, mypy, import contracts, and whether openapi.json is current
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +57,8 @@ bench: setup ## Measure Rein beside the floor, plain temporalio and DBOS
 
 lock: setup ## Resolve requirements*.txt anew from pyproject.toml; UPGRADE=1 for newer versions
 	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) --group ship -c requirements.txt -o requirements-ship.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements.txt -c requirements-ship.txt -o requirements-dev.txt
 	$(COMPILE) pyproject.toml --group dev --group bench -c requirements-dev.txt -o requirements-bench.txt
 	$(COMPILE) --group setup -o requirements-setup.txt
 

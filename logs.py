@@ -1,6 +1,6 @@
-"""What every process says, in one form: a line per event, for people or as JSON, never a secret.
+"""The log format of every process: one line per event, as text for people or as JSON.
 
-A traceback names files and lines, never the values of variables: people's words are among them.
+Tracebacks show files and lines but no values of variables, because these may be personal or secret.
 """
 
 import logging
@@ -21,7 +21,10 @@ _SHARED: list[Processor] = [
 
 
 def configure(form: LogFormat) -> None:
-    """Send structlog and the standard library's loggers to standard error; once per process."""
+    """Send the logs of structlog and of the standard library to standard error.
+
+    Call this once, when the process starts.
+    """
     rendering: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if form == "json"
@@ -47,6 +50,7 @@ def configure(form: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    # A line per request to Gemini and Opik says nothing that a span does not.
+    # These libraries log a line for every request to Gemini or Opik, and the spans of a trace
+    # contain the same information.
     for chatty in ("httpx", "httpx2", "google_genai"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

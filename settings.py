@@ -1,4 +1,8 @@
-"""The only reader of the environment: one frozen, typed Settings, for the process roots alone."""
+"""The settings of all processes, read from the environment.
+
+No other module of the product reads the environment. Only modules that start a process call
+`read_settings`; the others receive what they need as arguments.
+"""
 
 import ipaddress
 from typing import Literal
@@ -6,18 +10,20 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# Everybody can read it here, so it may key nothing but what stays on one machine.
+# This key is public, so it must only protect data that stays on one machine.
 PUBLIC_KEY = SecretStr("rein-local")
 
 
 class Settings(BaseSettings):
-    """Every setting, its variable, its default. `.env.example` is generated from this class."""
+    """Every setting with its environment variable and its default value.
+
+    The file `.env.example` is generated from this class.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True, env_file=".env", extra="ignore", populate_by_name=True, env_ignore_empty=True
     )
 
-    # PostgreSQL
     database_url: str = Field(
         default="postgresql://rein@127.0.0.1:5433/rein",
         validation_alias="DATABASE_URL",
@@ -27,7 +33,8 @@ class Settings(BaseSettings):
         default=10, ge=2, validation_alias="REIN_DATABASE_POOL", description="Connections a process"
     )
 
-    # Temporal (TLS and keys: the usual TEMPORAL_* variables, read by the SDK's envconfig)
+    # The Temporal SDK itself reads TLS and API keys from the usual TEMPORAL_* variables
+    # (envconfig).
     temporal_address: str = Field(
         default="127.0.0.1:7233", validation_alias="TEMPORAL_ADDRESS", description="Frontend"
     )
@@ -43,7 +50,6 @@ class Settings(BaseSettings):
         default="rein", validation_alias="REIN_TASK_QUEUE", description="Workflows and activities"
     )
 
-    # Gemini
     gemini_api_key: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"),
@@ -73,7 +79,7 @@ class Settings(BaseSettings):
         description="Below it a resolution is revised once",
     )
 
-    # Opik (its own names)
+    # Opik's own client reads its address, API key, workspace and project from the same variables.
     opik_url: str = Field(
         default="http://127.0.0.1:5173/api",
         validation_alias="OPIK_URL_OVERRIDE",
@@ -103,7 +109,6 @@ class Settings(BaseSettings):
         description="How much personal text goes to Opik",
     )
 
-    # Rein itself
     environment: str = Field(
         default="local",
         pattern=r"^[A-Za-z0-9._-]{1,40}$",
@@ -176,20 +181,33 @@ class Settings(BaseSettings):
         validation_alias="REIN_WORKER_METRICS",
         description="host:port for the worker's Prometheus page",
     )
+    shipper_alive: str = Field(
+        default="",
+        validation_alias="REIN_SHIPPER_ALIVE",
+        description="A file that the shipper touches while it works, for health checks",
+    )
 
 
 def read_settings() -> Settings:
-    """For the process roots: a wrong variable ends the process with a sentence, not a traceback."""
+    """Read the settings from the environment and from `.env`.
+
+    A wrong variable ends the process with a message that names it (SystemExit), without a
+    traceback.
+    """
     try:
         return Settings()
     except ValidationError as error:
-        # Without the value: it may be a secret.
+        # The message leaves the variable's value out, because it may be a secret.
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SystemExit("settings: " + "; ".join(wrong)) from None
 
 
 def read_pepper(settings: Settings) -> SecretStr:
-    """The pepper of API keys; the one in the source code ends any process that is not local."""
+    """Return the secret key (pepper) with which the secrets of API keys are hashed.
+
+    The default value is public, so it ends every process outside of the environment `local`
+    (SystemExit).
+    """
     if settings.environment != "local" and settings.key_pepper == PUBLIC_KEY:
         raise SystemExit(
             "settings: REIN_KEY_PEPPER is not set, and its default is public: set a long random "
@@ -199,7 +217,11 @@ def read_pepper(settings: Settings) -> SecretStr:
 
 
 def auth_mode(settings: Settings, host: str) -> Literal["keys", "off"]:
-    """How the API that listens on `host` knows its callers. A risky answer ends the process."""
+    """Return whether the API that listens on `host` asks its callers for API keys.
+
+    Risky settings end the process (SystemExit): `off` with another environment than `local` or with
+    an address that other machines can reach, and `keys` with the public pepper.
+    """
     if settings.auth == "keys":
         read_pepper(settings)
     elif settings.environment != "local":

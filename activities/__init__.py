@@ -1,1 +1,4 @@
-"""The only code that touches the world: one small class per feature, dependencies handed in."""
+"""Temporal activities: the code through which workflows reach PostgreSQL, the model and Temporal.
+
+Each feature has one class, which gets its dependencies as constructor arguments.
+"""

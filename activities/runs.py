@@ -1,4 +1,4 @@
-"""How a run of any kind ends: its row, its last event, its scores and the end of its trace."""
+"""The end of a run of any kind: it updates the row, appends the last event, closes the trace."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,66 +6,94 @@ from typing import Any, get_args
 
 from temporalio import activity
 
+from activities.calls import lost_span
+from activities.metrics import Metrics
 from db.events import append_event
 from db.pool import Connection, Pool, acquire
-from db.runs import finish_run, lock_run
-from domain.runs import RunKind, RunOutcome, RunStatus
-from tracing import RunEnd, Score, close_trace, put_scores
+from db.runs import finish_run, lock_run, select_end
+from domain.run_errors import run_error_code
+from domain.runs import Message, RunKind, RunOutcome, RunStatus
+from tracing import RunEnd, Score, close_trace, put_scores, store_lost_steps
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What a kind of run adds to the end of its trace."""
+    """The scores, and the metadata (`facts`), that a kind of run adds to its trace at its end."""
 
     scores: list[Score] = field(default_factory=list)
+    output: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-# A kind's own part of the end, in the transaction that records it.
+# The function of a kind of run that is called in the transaction that records a run's end.
 Finish = Callable[[Connection, RunEnd], Awaitable[Ending]]
 
 
 async def finish_nothing(conn: Connection, end: RunEnd) -> Ending:
-    """For kinds that have nothing of their own to do at the end."""
+    """Add nothing to the trace; the default for kinds without a function of their own."""
     return Ending()
 
 
-class RunActivities:
-    """What every kind of run shares. The pool is the operations' one: it meets any tenant's run."""
+class Recorded(Message):
+    """What a run's workflow is told when its end is recorded."""
 
-    def __init__(self, pool: Pool, finish: Mapping[RunKind, Finish]) -> None:
+    cost_usd: float | None
+
+
+class RunActivities:
+    """The activity that all kinds of runs share.
+
+    `pool` has the role of operations, because the activity records the runs of every tenant.
+    """
+
+    def __init__(
+        self, pool: Pool, finish: Mapping[RunKind, Finish], metrics: Metrics | None = None
+    ) -> None:
         self._pool = pool
         self._finish = finish
+        self._metrics = metrics or Metrics()
 
     @activity.defn
-    async def complete(self, end: RunEnd) -> None:
-        """Record the end of a run; the tracing interceptor calls it, whatever the end is."""
+    async def complete(self, end: RunEnd) -> Recorded | None:
+        """Record the end of a run. The tracing interceptor calls this at the end of every run.
+
+        Returns what the workflow cannot know; None when the run has no row.
+        """
+        run_id = activity.info().workflow_run_id or ""
         async with acquire(self._pool) as conn, conn.transaction():
-            await record_end(conn, end, activity.info().workflow_run_id or "", self._finish)
+            is_new = await record_end(conn, end, run_id, self._finish)
+            ended = await select_end(conn, end.trace_id)
+        if ended is None:
+            return None
+        if is_new:
+            self._metrics.end(ended.kind, ended.status, ended.duration)
+        return Recorded(cost_usd=None if ended.cost_usd is None else float(ended.cost_usd))
 
 
 async def record_end(
     conn: Connection, end: RunEnd, workflow_run_id: str, finish: Mapping[RunKind, Finish]
 ) -> bool:
-    """Store how a run ended and close its trace; False when that was done before.
+    """Store how a run ended and close its trace.
 
-    Raises ValidationError for a result that is no RunOutcome, and ValueError for a status that no
-    run can have: both are mistakes in the workflow's code.
+    Returns False if this was done before, or if the run has no row. Raises ValidationError for a
+    result that is not a RunOutcome, and ValueError for an unknown status; both are bugs in the
+    workflow.
     """
     outcome = None if end.result is None else RunOutcome.model_validate(end.result)
+    code = run_error_code(end.error_type) if end.error_type else None
     kind = await lock_run(conn, end.trace_id)
-    finished = await finish_run(
+    calls = await finish_run(
         conn,
         trace_id=end.trace_id,
         workflow_run_id=workflow_run_id,
         status=_status(end),
-        error_code=end.error_type,
+        error_code=code,
         error_message=end.error_message,
         outcome=end.result,
         ended_at=end.ended_at,
     )
-    if kind is None or not finished:
-        if end.root:  # a workflow that somebody started past the API: a trace, but no row
+    if kind is None or calls is None:
+        if end.root:  # started without the API: a trace, but no row
             await close_trace(conn, end, output=end.result, metadata={"status": end.status})
         return False
     await append_event(
@@ -74,25 +102,27 @@ async def record_end(
         f"{workflow_run_id}:finished",
         "finished",
         None,
-        _sentence(end, outcome),
-        {"status": end.status, "code": end.error_type},
+        _sentence(end, outcome, code),
+        {"status": end.status, "code": code},
     )
+    await store_lost_steps(conn, end, [lost_span(call) for call in calls])
     ending = await finish.get(kind, finish_nothing)(conn, end)
     await put_scores(conn, end.trace_id, end.project, ending.scores, at=end.ended_at)
-    await close_trace(conn, end, output=end.result, metadata={"status": end.status, **ending.facts})
+    output = {**end.result, **ending.output} if end.result else end.result
+    await close_trace(conn, end, output=output, metadata={"status": end.status, **ending.facts})
     return True
 
 
 def _status(end: RunEnd) -> RunStatus:
-    for status in get_args(RunStatus):
+    for status in get_args(RunStatus.__value__):
         if status == end.status:
             return status  # type: ignore[no-any-return]
     raise ValueError(f"{end.status!r} is no status of a run")
 
 
-def _sentence(end: RunEnd, outcome: RunOutcome | None) -> str:
+def _sentence(end: RunEnd, outcome: RunOutcome | None, code: str | None) -> str:
     if outcome and outcome.status == "refused":
         return f"Refused: {outcome.refusal_reason}"
     if outcome:
         return f"Done: {outcome.title}"
-    return f"Ended: {end.status}" + (f" ({end.error_type})" if end.error_type else "")
+    return f"Ended: {end.status}" + (f" ({code})" if code else "")

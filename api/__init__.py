@@ -1,1 +1,4 @@
-"""HTTP. A command stores one row and starts one workflow; a query reads rows. Nothing else."""
+"""The HTTP API. Endpoints store and select rows, and start or cancel workflows at Temporal.
+
+The work of a run, such as the calls of a model, is done by the worker.
+"""

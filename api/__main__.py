@@ -1,4 +1,4 @@
-"""`python -m api`: the process of the API, which serves callers and operators on two ports."""
+"""`python -m api`: the API process. One port serves callers, the other serves operators."""
 
 import asyncio
 import os
@@ -15,12 +15,17 @@ from workflows.kinds import KINDS
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second SIGINT does not wait for open answers."""
-    auth_mode(settings, settings.api_host)  # refuses to serve everybody without keys
+    """Serve both ports until SIGTERM or SIGINT.
+
+    On a second SIGINT the servers stop without waiting for open answers.
+    """
+    # This check ends the process when the settings are unsafe, for example when REIN_AUTH is `off`
+    # and the API would listen on a public address.
+    auth_mode(settings, settings.api_host)
     app = create_app(settings)
     callers = Server(config(app, settings.api_host, settings.api_port), app.end_streams)
     host, port = settings.api_operations_host, settings.api_operations_port
-    kinds = {name: kind.stage_names() for name, kind in KINDS.items()}
+    kinds = {name: kind.prompt_names() for name, kind in KINDS.items()}
     operators = Server(config(create_operations(app.state, kinds), host, port, lifespan="off"))
 
     def stop(number: int) -> None:
@@ -31,16 +36,19 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     async with asyncio.TaskGroup() as group:
         group.create_task(callers.serve())
-        await callers.ready.wait()  # it makes the services that both of them use
+        # The callers' application creates the services at its start; the operators' application
+        # uses the same services.
+        await callers.ready.wait()
         group.create_task(operators.serve())
 
 
 def main() -> None:
-    """Read the settings and serve. Ends the process."""
+    """Read the settings, serve until a signal arrives, and end the process."""
     settings = read_settings()
     logs.configure(settings.log_format)
     uvloop.run(serve(settings))
-    # A living Temporal client sometimes aborts the usual exit of the interpreter.
+    # While a Temporal client exists, the usual exit of the interpreter sometimes aborts with code
+    # 134 (a known fault of the Temporal SDK), so the process ends without it.
     os._exit(0)
 
 

@@ -1,6 +1,8 @@
-"""What "accepted" means: a row, an event and an open trace in one transaction, then a workflow."""
+"""Accepts runs: stores a run's row, first event and open trace in one transaction.
 
-import asyncio
+The run's workflow is started afterwards, in the background.
+"""
+
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,13 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from pydantic import BaseModel
-from temporalio.service import RPCError
 
 from api.deps import Services
 from api.limits import admit, check_model
-from client import start_run
 from db.events import append_event
 from db.idempotency import claim_key
 from db.pool import Connection
@@ -34,14 +33,13 @@ from domain.runs import (
 from tracing import TraceContext, new_trace_id, open_trace
 from workflows.kinds import KINDS
 
-log = structlog.get_logger()
-
-START_TIMEOUT_S = 3
-
 
 @dataclass(frozen=True)
 class Sent:
-    """What came with a request that makes a run: its key, and what makes it the same request."""
+    """A request to create a run.
+
+    Its fingerprint tells whether a repeated Idempotency-Key came with the same request.
+    """
 
     path: str
     body: BaseModel
@@ -49,7 +47,11 @@ class Sent:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what was sent; defaults are left out, because a release may add some."""
+        """Return the SHA-256 of the path and the body, in hex.
+
+        Fields that the caller did not send are left out. Otherwise a release that adds a field with
+        a default would change the fingerprint of a repeated request.
+        """
         sent = self.body.model_dump(mode="json", exclude_unset=True)
         return hashlib.sha256(
             f"{self.path}\n{json.dumps(sent, sort_keys=True)}".encode()
@@ -58,7 +60,10 @@ class Sent:
 
 @dataclass(frozen=True)
 class Origin:
-    """When a new run begins, under which id, and for whom."""
+    """The trace id, the start time, the caller and the person of a new run.
+
+    `user` is the person's pseudonym, which Temporal and Opik see instead of `user_id`.
+    """
 
     trace_id: UUID
     at: datetime
@@ -81,7 +86,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The run that a request found or made. `request` is what its workflow is started with."""
+    """The run that a request created, or found again by its Idempotency-Key (`replayed`).
+
+    `request` is the input of the run's workflow. `headers` are the rate-limit headers of the
+    answer.
+    """
 
     trace_id: UUID
     kind: RunKind
@@ -92,9 +101,11 @@ class Accepted:
 
 
 async def find_replayed(conn: Connection, origin: Origin, sent: Sent) -> Accepted | None:
-    """The run that this very request made before; None when it is new, and its key is taken then.
+    """Return the run that the same request created earlier, or claim its key for a new run.
 
-    Raises IdempotencyMismatch when the key came before with another request.
+    None means that the caller must accept a new run: the key is new, or the request has no key.
+    Raises IdempotencyMismatch when the key was used with another path or body before, and NotFound
+    when the run that the key belongs to is gone.
     """
     if sent.idempotency_key is None:
         return None
@@ -127,8 +138,9 @@ async def accept(
 ) -> Accepted:
     """Store a run of any kind with its first event and its open trace.
 
-    `goal_id` is the trace id of the run that holds the person's words, `input` what the trace shows
-    as its input. Raises TooManyRequests and ModelNotAllowed.
+    `goal_id` is the trace id of the run that the person's goal was sent with; `input` is shown as
+    the input of the trace in Opik. Raises ModelNotAllowed when the tenant may not use the model,
+    and TooManyRequests when a limit of the tenant is reached.
     """
     caller = origin.caller
     check_model(caller.limits, request.manifest.model)
@@ -136,18 +148,19 @@ async def accept(
     again = f": again from {request.rerun.from_stage}" if request.rerun else ""
     await append_event(conn, request.trace_id, "accepted", "accepted", None, f"Accepted{again}")
     await _open_trace(conn, services, request, origin.at, input)
-    # Last, because it lets the tenant's other requests wait until the transaction ends.
+    # This call comes last, because it locks the tenant's row: the tenant's other requests wait for
+    # that lock until this transaction ends.
     headers = await admit(conn, caller)
     return Accepted(request.trace_id, request.kind, request, headers=headers)
 
 
 async def current_manifest(conn: Connection, services: Services, kind: RunKind) -> Manifest:
-    """The prompts that are current, the model and the threshold that new runs are made with.
+    """Return the manifest of a new run: the current prompts, the model and the quality threshold.
 
-    Raises Unavailable until a worker has registered the prompts.
+    Raises Unavailable until a worker has registered the prompts of this kind.
     """
-    current, stages = await select_current_prompts(conn), KINDS[kind].stage_names()
-    missing = [stage for stage in stages if stage not in current]
+    current, names = await select_current_prompts(conn), KINDS[kind].prompt_names()
+    missing = [name for name in names if name not in current]
     if missing:
         raise Unavailable(
             f"no prompt is registered for {', '.join(missing)}",
@@ -156,41 +169,23 @@ async def current_manifest(conn: Connection, services: Services, kind: RunKind) 
         )
     return Manifest(
         model=services.config.model,
-        prompts={stage: current[stage] for stage in stages},
+        prompts={name: current[name] for name in names},
         quality_threshold=services.config.quality_threshold,
     )
 
 
-async def start(services: Services, request: RunRequest) -> bool:
-    """Start the run's workflow. False when Temporal is away: the reconciler starts it then."""
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await start_run(services.temporal, request, services.start_options)
-    except (RPCError, RuntimeError, TimeoutError) as error:
-        # RuntimeError is what the SDK raises when a lazy client cannot connect.
-        log.warning(
-            "start_left_to_reconciler",
-            trace_id=str(request.trace_id),
-            error=type(error).__name__,
-        )
-        return False
-    return True
-
-
 def start_unless_ended(services: Services, accepted: Accepted) -> None:
-    """Start an accepted run's workflow; for a replayed one that may not have happened yet.
+    """Start the workflow of an accepted run in the background, unless the run was started before.
 
-    The answer does not wait for it: the run is accepted, and whatever happens to this process,
-    the reconciler starts what was not started.
+    A replayed run with the status `accepted` is started again, because its first start may have
+    failed. If this process dies, the reconciler starts the workflow.
     """
     if accepted.request and (not accepted.replayed or accepted.status == "accepted"):
-        starting = asyncio.create_task(start(services, accepted.request))
-        services.starting.add(starting)
-        starting.add_done_callback(services.starting.discard)
+        services.starter.start_soon(accepted.request)
 
 
 def request_of(stored: StoredRequest) -> RunRequest:
-    """A stored input, read as its kind does."""
+    """Parse a stored workflow input with the request model of its kind of run."""
     return KINDS[stored.kind].request.model_validate(stored.body)
 
 

@@ -1,13 +1,14 @@
-"""Answers that show a run: as it is now, or after the wait that the caller asked for."""
+"""Builds the answers that show a run, after a wait if the caller sent `Prefer: wait=N`."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from fastapi import Response
 
 from api.accepting import Accepted, unknown_run
 from api.deps import Services
+from api.headers import RATE_LIMIT, headers
 from api.models import GoalRun, Run
 from db.pool import Connection
 from db.results import select_goal, select_run
@@ -19,8 +20,20 @@ R = TypeVar("R", bound=Run | GoalRun)
 Show = Callable[[Connection, Services, Caller, UUID], Awaitable[R]]
 
 
+def run_answers(model: type[Run | GoalRun]) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers 200 and 202 of a POST that creates a run, for the OpenAPI document."""
+    told = headers("Location", "Idempotent-Replayed", "Preference-Applied", *RATE_LIMIT)
+    return {
+        200: {"model": model, "headers": told, "description": "The run has ended"},
+        202: {"headers": told, "description": "The run is accepted, or under way"},
+    }
+
+
 async def show_run(conn: Connection, services: Services, caller: Caller, trace_id: UUID) -> Run:
-    """A run of any kind with its links. Raises NotFound."""
+    """Return a run of any kind with its links.
+
+    Raises NotFound when the caller's tenant has no run with this trace id.
+    """
     report = await select_run(conn, caller.tenant, trace_id)
     if report is None:
         raise unknown_run(trace_id)
@@ -32,7 +45,10 @@ async def show_run(conn: Connection, services: Services, caller: Caller, trace_i
 async def show_goal(
     conn: Connection, services: Services, caller: Caller, trace_id: UUID
 ) -> GoalRun:
-    """A goal's run with its links. Raises NotFound."""
+    """Return a goal's run with its results so far and its links.
+
+    Raises NotFound when the caller's tenant has no goal with this trace id.
+    """
     report = await select_goal(conn, caller.tenant, trace_id)
     if report is None:
         raise unknown_run(trace_id)
@@ -44,14 +60,20 @@ async def show_goal(
 async def answer_run(
     services: Services, caller: Caller, accepted: Accepted, response: Response, wait_s: int | None
 ) -> Run:
-    """The accepted run in the form that every kind has."""
+    """Answer with the accepted run in the form that all kinds of run share.
+
+    `wait_s` is how many seconds to wait for the run's end; with None there is no wait.
+    """
     return await _answer(show_run, services, caller, accepted, response, wait_s)
 
 
 async def answer_goal(
     services: Services, caller: Caller, accepted: Accepted, response: Response, wait_s: int | None
 ) -> GoalRun:
-    """The accepted run with what came of the goal."""
+    """Answer with the accepted run and the results of its goal so far.
+
+    `wait_s` is how many seconds to wait for the run's end; with None there is no wait.
+    """
     return await _answer(show_goal, services, caller, accepted, response, wait_s)
 
 
@@ -63,7 +85,10 @@ async def _answer(
     response: Response,
     wait_s: int | None,
 ) -> R:
-    """The run as it is now, or as it is after the wait; 200 when it has its result, else 202."""
+    """Wait up to `wait_s` seconds for the run's end, fill in `response`, and return the run.
+
+    The status is 200 when the run has ended, and 202 otherwise.
+    """
     location = services.addresses.result(accepted.kind, accepted.trace_id)
     response.headers["Location"] = location
     response.headers.update(accepted.headers or {})
@@ -76,7 +101,8 @@ async def _answer(
         async with services.transaction(caller) as conn:
             run = await show(conn, services, caller, accepted.trace_id)
     except Unavailable as error:
-        # Without this a caller that has no key would send it again, and have two runs.
+        # This error tells the caller that its run exists. A caller without an Idempotency-Key would
+        # otherwise retry the request, which would create a second run.
         raise Unavailable(
             f"the run is accepted, but cannot be shown: {error.detail}",
             cure=f"do not send it again: read {location}",

@@ -1,4 +1,4 @@
-"""The API as callers see it: wires settings, PostgreSQL, Temporal and the routers."""
+"""The application for callers: connects the routers with PostgreSQL and Temporal."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,6 +14,7 @@ from api.gauges import Gauges
 from api.links import Addresses, TracePages
 from api.middleware import HttpMiddleware
 from api.sites import Sites
+from api.starting import START_TIMEOUT_S, Starter
 from client import StartOptions, connect
 from db.events import Watchers
 from db.pool import Pools
@@ -34,10 +35,10 @@ come out.
 
 
 class Api(FastAPI):
-    """Knows its whole contract, and how to end its streams."""
+    """A FastAPI application that completes its OpenAPI document and can end its event streams."""
 
     def end_streams(self) -> None:
-        """End what never ends by itself, so that a server need not wait for it."""
+        """End all event streams, so that the server can shut down while runs are under way."""
         self.state.services.watchers.close()
 
     def openapi(self) -> dict[str, Any]:
@@ -47,7 +48,7 @@ class Api(FastAPI):
 
 
 def create_app(settings: Settings) -> Api:
-    """The whole API; it connects when it starts."""
+    """Build the application. Its connections are opened when the server starts."""
     registry = CollectorRegistry()
     gauges = Gauges(registry)
     app = Api(
@@ -59,7 +60,6 @@ def create_app(settings: Settings) -> Api:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan(settings, registry, gauges),
-        responses=problems.RESPONSES,
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
@@ -81,7 +81,8 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # The client connects when it is used, so that the API serves while Temporal is away.
+        # A lazy client connects when it is first used, so the API can start and serve while
+        # Temporal is away.
         temporal = await connect(settings, lazy=True)
         async with Pools.connected(
             settings.database_url, size=settings.database_pool, name="rein api"
@@ -91,7 +92,7 @@ def _lifespan(
                 config=Config.model_validate(settings, from_attributes=True),
                 pools=pools,
                 temporal=temporal,
-                start_options=StartOptions.of(settings),
+                starter=Starter(temporal, StartOptions.of(settings), pools.application),
                 authenticator=_authenticator(settings, pools),
                 watchers=watchers,
                 addresses=Addresses(
@@ -109,7 +110,7 @@ def _lifespan(
             )
             async with watchers.listening(settings.database_url):
                 yield
-            await services.all_started()
+            await services.starter.all_started(START_TIMEOUT_S)
 
     return lifespan
 

@@ -1,4 +1,4 @@
-"""Who calls: API keys as bearer tokens, and the scope that each route asks for."""
+"""Authenticates callers by API keys (bearer tokens) and checks the scope that a route needs."""
 
 import asyncio
 import time
@@ -18,7 +18,8 @@ from domain.errors import Forbidden, Unauthorized
 
 log = structlog.get_logger()
 
-# A key that was looked up is taken for so long without another look, so a revoked one no longer.
+# The result of a key's look-up is cached for this many seconds, so a revoked key may still be
+# accepted for that long.
 TRUSTED_S = 3
 REMEMBERED = 4096
 
@@ -31,7 +32,11 @@ _BEARER = HTTPBearer(
 
 
 class Authenticator:
-    """Knows callers by their keys. One per process; `pool` is in the role of operations."""
+    """Identifies callers by their API keys and caches the look-ups; one instance for a process.
+
+    `pool` has the role `rein_operations`, because the tenant of a key is known only after its
+    look-up.
+    """
 
     def __init__(
         self,
@@ -47,11 +52,16 @@ class Authenticator:
         self._environment = environment
         self._clock = clock
         self._now = now
-        # By key id, the oldest look-up first; a key that does not exist is remembered too.
+        # Maps a key id to the start time and the task of its look-up, oldest first. A key id that
+        # does not exist is cached too (its task returns None).
         self._found: dict[str, tuple[float, asyncio.Task[ApiKey | None]]] = {}
 
     async def identify(self, token: str | None) -> Caller:
-        """Raises Unauthorized, and Unavailable when PostgreSQL is away."""
+        """Return the caller whose API key is `token`.
+
+        Raises Unauthorized when the token is missing, or is no valid key of this environment, and
+        Unavailable when PostgreSQL is away.
+        """
         if token is None:
             raise _unauthorized("came none")
         credential = Credential.parse(token)
@@ -71,7 +81,10 @@ class Authenticator:
         )
 
     async def _find(self, key_id: str) -> ApiKey | None:
-        """One look-up for all who ask within a few seconds."""
+        """Return the stored API key, or None when there is none with this id.
+
+        All requests that bring the same key within TRUSTED_S seconds share one look-up.
+        """
         now = self._clock()
         asked_at, lookup = self._found.get(key_id, (now, None))
         if lookup is None or now - asked_at >= TRUSTED_S:
@@ -81,7 +94,8 @@ class Authenticator:
             self._found[key_id] = now, lookup
             if len(self._found) > REMEMBERED:
                 del self._found[next(iter(self._found))]
-        # Shielded: a caller that goes away ends its own request, not the look-up of the others.
+        # Several requests may await this look-up. The shield lets it finish when one of those
+        # requests is cancelled, for example because its client disconnected.
         return await asyncio.shield(lookup)
 
     async def _look_up(self, key_id: str) -> ApiKey | None:
@@ -95,7 +109,10 @@ class Authenticator:
 
 
 class NoAuthentication:
-    """Takes everybody for the tenant `local`, with every scope and without limits."""
+    """Accepts every request as the tenant `local`, with all scopes and no limits.
+
+    It replaces Authenticator when the setting REIN_AUTH is `off`.
+    """
 
     async def identify(self, token: str | None) -> Caller:
         return Caller(tenant=LOCAL_TENANT, key_id="none", scopes=frozenset(SCOPES))
@@ -106,7 +123,11 @@ async def authenticate(
     request: Request,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Caller:
-    """The caller of a request. Raises Unauthorized, Forbidden or Unavailable."""
+    """Return the caller of a request.
+
+    Raises Unauthorized without a valid API key, Forbidden when the key lacks a scope in `needed`,
+    and Unavailable when PostgreSQL is away.
+    """
     authenticator: Authenticator | NoAuthentication = request.app.state.services.authenticator
     caller = await authenticator.identify(None if bearer is None else bearer.credentials)
     if missing := [scope for scope in needed.scopes if scope not in caller.scopes]:

@@ -1,14 +1,14 @@
-"""What endpoints are handed: the services, and the headers that they share."""
+"""Dependencies of the endpoints: the services of the process, and common request headers."""
 
-import asyncio
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Header, Path, Request
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from temporalio.client import Client
 
@@ -16,7 +16,7 @@ from api.callers import Authenticator, NoAuthentication
 from api.examples import TRACE_ID
 from api.gauges import Gauges
 from api.links import Addresses, TracePages
-from client import StartOptions
+from api.starting import Starter
 from db.events import Watchers
 from db.pool import Connection, Pools, transaction
 from domain.callers import Caller
@@ -28,7 +28,7 @@ TraceId = Annotated[UUID, Path(description="The run's trace id", examples=[TRACE
 
 
 class Config(BaseModel):
-    """The settings that endpoints need."""
+    """The part of the settings that endpoints read."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -43,28 +43,22 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Services:
-    """Made once per process, by the lifespan."""
+    """The objects that all endpoints share. The application's lifespan creates them once."""
 
     config: Config
     pools: Pools
     temporal: Client
-    start_options: StartOptions
+    starter: Starter
     authenticator: Authenticator | NoAuthentication
     watchers: Watchers
     addresses: Addresses
     pages: TracePages
     registry: CollectorRegistry
     gauges: Gauges
-    starting: set[asyncio.Task[bool]] = field(default_factory=set)
 
     def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
-        """A transaction that meets the rows of the caller's tenant alone."""
+        """Open a transaction that can see and change only the rows of the caller's tenant."""
         return transaction(self.pools.application, caller.tenant)
-
-    async def all_started(self) -> None:
-        """Wait until every accepted run is started, or left to the reconciler."""
-        if self.starting:
-            await asyncio.wait(self.starting)
 
 
 def _services(request: Request) -> Services:
@@ -76,7 +70,7 @@ AppServices = Annotated[Services, Depends(_services)]
 
 
 async def json_only(request: Request) -> None:
-    """Refuse a body that does not say that it is JSON."""
+    """Raise HTTPException 415 unless the Content-Type is application/json or application/*+json."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     main, _, sub = kind.partition("/")
     if main != "application" or not (sub == "json" or sub.endswith("+json")):
@@ -85,31 +79,34 @@ async def json_only(request: Request) -> None:
 
 JsonOnly = Depends(json_only)
 
+# SkipJsonSchema keeps `null` out of the OpenAPI document: a client may leave the header out, but it
+# cannot send null.
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
     Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
+        alias="Idempotency-Key",
         description="Your own id of this request: sent again, it finds the same run",
     ),
 ]
 
 
 def _wait(
+    request: Request,
     prefer: Annotated[
-        list[str] | None,
+        str | SkipJsonSchema[None],
         Header(
+            alias="Prefer",
             description="`wait=N` answers with the result if it is ready in N seconds (0 to 60)",
-            examples=[["wait=10"]],
+            examples=["wait=10"],
         ),
     ] = None,
 ) -> int | None:
-    """The seconds of `Prefer: wait=N` (RFC 7240); other preferences are ignored, as it says.
+    """Return N of `Prefer: wait=N` (RFC 7240) in seconds, at most 60; None without this preference.
 
-    The header may come several times, which is one list.
+    The function reads the raw headers, because a client may send Prefer several times and FastAPI
+    passes on only the last one. Raises InvalidRequest when N is not a whole number.
     """
-    for preference in ",".join(prefer or ()).split(","):
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')

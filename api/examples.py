@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI page. They run: a test sends each of them to the real API."""
+"""The request examples of the OpenAPI document. A test sends each of them to the API."""
 
 from fastapi.openapi.models import Example
 
@@ -17,10 +17,12 @@ GOAL_EXAMPLES: dict[str, Example] = {
             "goal": "I want to hold a conversation in Spanish with my neighbours",
             "user_id": "user-43",
             "locale": "en-GB",
+            "time_zone": "Europe/London",
             "context": {
                 "experience": "School Spanish, fifteen years ago",
                 "constraints": "A tight work schedule; evenings only",
                 "hours_per_week": 3,
+                "rest_days": ["Sun"],
             },
         },
     },

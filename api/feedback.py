@@ -1,4 +1,7 @@
-"""What people say about a result: stored, and put on the trace as scores, in one transaction."""
+"""Endpoints for feedback on the results of runs.
+
+Feedback is stored in the same transaction as the scores that it changes on the run's trace.
+"""
 
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -10,6 +13,7 @@ from api.callers import FeedbackWrite, GoalsRead
 from api.deps import AppServices, JsonOnly, TraceId
 from api.examples import FEEDBACK_EXAMPLES
 from api.models import StoredFeedback, TraceFeedback
+from api.problems import ALWAYS, OF_BODIES, declared
 from db.feedback import (
     insert_feedback,
     insert_feedback_history,
@@ -19,15 +23,15 @@ from db.feedback import (
     update_feedback,
 )
 from db.pool import Connection
-from db.runs import select_found_run
+from db.runs import lock_found_run, select_found_run
 from domain.callers import Caller
 from domain.errors import NotReady
-from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission
+from domain.feedback import FEEDBACK_DIMENSIONS, Feedback, FeedbackSubmission, FeedbackTotals
 from domain.runs import FINAL_STATUSES, RunStatus
 from tracing import Score, put_scores
 from workflows.kinds import KINDS
 
-router = APIRouter(prefix="/api", tags=["feedback"])
+router = APIRouter(prefix="/api", tags=["feedback"], responses=ALWAYS | declared(404))
 
 _SENT = frozenset(("rating", "comment", *FEEDBACK_DIMENSIONS))
 
@@ -36,7 +40,9 @@ _SENT = frozenset(("rating", "comment", *FEEDBACK_DIMENSIONS))
     "/feedback",
     status_code=201,
     dependencies=[JsonOnly],
-    responses={200: {"model": StoredFeedback, "description": "It replaced earlier feedback"}},
+    responses=OF_BODIES
+    | declared(409)
+    | {200: {"model": StoredFeedback, "description": "It replaced earlier feedback"}},
 )
 async def send_feedback(
     submission: Annotated[FeedbackSubmission, Body(openapi_examples=FEEDBACK_EXAMPLES)],
@@ -44,10 +50,11 @@ async def send_feedback(
     services: AppServices,
     caller: FeedbackWrite,
 ) -> StoredFeedback:
-    """Rate a result of any kind, hours or days later as well as at once.
+    """Rate the result of a run, at once or any time later.
 
-    One person has one current feedback per trace: sending again replaces it and keeps what it
-    replaced; sending the same again changes nothing.
+    Each person has one current feedback per run. New feedback of the same person replaces it (the
+    answer is 200 instead of 201), and the earlier version is kept. Identical feedback changes
+    nothing. The run's trace in Opik shows the mean rating of all people.
     """
     async with services.transaction(caller) as conn:
         await _check_rated(conn, caller, submission.trace_id)
@@ -57,8 +64,10 @@ async def send_feedback(
             response.status_code = 200
             old = await lock_feedback(conn, submission.trace_id, submission.user_id)
             stored = await _replace(conn, old, submission)
-        project = services.config.opik_project
-        await put_scores(conn, stored.trace_id, project, _scores(stored, old))
+        totals = await select_feedback_totals(conn, stored.trace_id)
+        scores = _scores(totals, answered_before=old)
+        await put_scores(conn, stored.trace_id, services.config.opik_project, scores)
+    services.gauges.count_feedback(float(submission.rating))
     return StoredFeedback(**dict(stored))
 
 
@@ -68,7 +77,7 @@ async def read_feedback(
     services: AppServices,
     caller: GoalsRead,
 ) -> TraceFeedback:
-    """What people say about one result."""
+    """Read the current feedback on a run: totals over all people, and the newest 100 items."""
     async with services.transaction(caller) as conn:
         if await select_found_run(conn, caller.tenant, trace_id) is None:
             raise unknown_run(trace_id)
@@ -78,14 +87,19 @@ async def read_feedback(
         trace_id=trace_id,
         count=totals.people,
         average=None if totals.average is None else float(totals.average),
+        shares=totals.shares,
         replaced=totals.replaced,
         items=[StoredFeedback(**dict(item)) for item in items],
     )
 
 
 async def _check_rated(conn: Connection, caller: Caller, trace_id: UUID) -> None:
-    """Raises NotFound, and NotReady for a run that has nothing to rate."""
-    run = await select_found_run(conn, caller.tenant, trace_id)
+    """Check that the run has a result to rate, and lock its row until the transaction ends.
+
+    With the lock, concurrent feedback on one run is stored one after the other. Raises NotFound
+    when the tenant has no such run, and NotReady when its status allows no rating.
+    """
+    run = await lock_found_run(conn, caller.tenant, trace_id)
     if run is None:
         raise unknown_run(trace_id)
     if run.status not in KINDS[run.kind].rated:
@@ -104,18 +118,26 @@ def _cure(status: RunStatus) -> str:
 
 async def _replace(conn: Connection, old: Feedback, sent: FeedbackSubmission) -> Feedback:
     if old.model_dump(include=set(_SENT)) == sent.model_dump(include=set(_SENT)):
-        return old  # the same request again, perhaps by a client that saw no answer
+        # The feedback is identical, for example because a client lost the answer and sent its
+        # request again. Such a retry makes no new revision.
+        return old
     await insert_feedback_history(conn, old)
     return await update_feedback(conn, old.feedback_id, sent)
 
 
-def _scores(stored: Feedback, old: Feedback | None) -> list[Score]:
-    """The rating with the comment as its reason, and each dimension: 1, 0, or taken back."""
-    rating = Score(name="user_feedback.rating", value=float(stored.rating), reason=stored.comment)
-    dimensions = []
-    for name in FEEDBACK_DIMENSIONS:
-        answer = getattr(stored, name)
-        if answer is not None or getattr(old, name, None) is not None:
-            value = None if answer is None else float(answer)
-            dimensions.append(Score(name=f"user_feedback.{name}", value=value))
-    return [rating, *dimensions]
+def _scores(totals: FeedbackTotals, answered_before: Feedback | None) -> list[Score]:
+    """Build the scores of a trace from the feedback of all people together.
+
+    Opik keeps one value for each score name of a trace, so people cannot have scores of their own.
+    `answered_before` is this person's replaced feedback, or None. If it had the only answer to a
+    dimension, and the new feedback has none, the dimension's score is deleted (its value is None).
+    """
+    average = None if totals.average is None else float(totals.average)
+    scores = [
+        Score(name="user_feedback.rating", value=average, reason=totals.comment),
+        Score(name="user_feedback.count", value=totals.people),
+    ]
+    for name, share in totals.shares.items():
+        if share is not None or getattr(answered_before, name, None) is not None:
+            scores.append(Score(name=f"user_feedback.{name}", value=share))
+    return scores

@@ -1,21 +1,53 @@
-"""The gauges that are read from PostgreSQL when Prometheus asks."""
+"""Prometheus gauges whose values are read from PostgreSQL at each scrape."""
 
-from collections.abc import Mapping
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from db.runs import RecentRuns
+from domain.runs import RunStatus
 from tracing import Backlog
 
 
 class Gauges:
-    """Runs and the tracing outbox, as of the last reading."""
+    """Gauges of the runs and the trace outbox, with the values of the last successful reading."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._up = Gauge("rein_postgresql_up", "1 when the gauges could be read", registry=registry)
         self._runs = Gauge(
             "rein_runs",
-            "Runs by status: those not ended, and those of the last 24 hours",
+            "Runs by status: those not ended, and those that ended in the last hour",
             ["status"],
+            registry=registry,
+        )
+        self._oldest_accepted = Gauge(
+            "rein_runs_accepted_oldest_seconds",
+            "How long the oldest accepted run has waited to begin",
+            registry=registry,
+        )
+        self._starts = Gauge(
+            "rein_starts_waiting",
+            "Accepted runs that this process is to start, or just starts",
+            registry=registry,
+        )
+        self._feedback = Counter(
+            "rein_feedback", "Feedback by its rating, stored", ["rating"], registry=registry
+        )
+        for half_stars in range(2, 11):
+            self._feedback.labels(f"{half_stars / 2:g}")
+        self._unknown_calls = Gauge(
+            "rein_unknown_calls",
+            "Model calls of the last 24 hours that may have been billed for nothing",
+            registry=registry,
+        )
+        self._cost_unknown = Gauge(
+            "rein_cost_unknown_usd",
+            "The most that these calls can have cost, in US dollars",
+            registry=registry,
+        )
+        self._refused = Gauge(
+            "rein_starts_refused",
+            "Accepted runs that Temporal refused to start; their events say why",
             registry=registry,
         )
         self._pending = Gauge(
@@ -29,11 +61,25 @@ class Gauges:
         )
         self._open = Gauge("rein_traces_open", "Traces that have not ended", registry=registry)
 
-    def set(self, runs: Mapping[str, int], outbox: Backlog) -> None:
-        """Take over what was read."""
-        self._runs.clear()
-        for status, count in runs.items():
-            self._runs.labels(status).set(count)
+    def starts_waiting(self, count: int) -> None:
+        """Set the length of this process's queue of runs to start."""
+        self._starts.set(count)
+
+    def count_feedback(self, rating: float) -> None:
+        """Count feedback that was stored."""
+        self._feedback.labels(f"{rating:g}").inc()
+
+    def set(self, runs: RecentRuns, refused: int, outbox: Backlog) -> None:
+        """Set all gauges to values just read from PostgreSQL.
+
+        `refused` counts the runs that Temporal refused to start.
+        """
+        for status in get_args(RunStatus.__value__):
+            self._runs.labels(status).set(runs.by_status.get(status, 0))
+        self._oldest_accepted.set(runs.oldest_accepted_s)
+        self._unknown_calls.set(runs.unknown_calls)
+        self._cost_unknown.set(float(runs.cost_unknown_usd))
+        self._refused.set(refused)
         self._pending.set(outbox.pending)
         self._oldest.set(outbox.oldest_age_s)
         self._dead.set(outbox.dead)
@@ -41,5 +87,5 @@ class Gauges:
         self._up.set(1)
 
     def unreadable(self) -> None:
-        """PostgreSQL is away: the other gauges keep what they had."""
+        """Show that PostgreSQL is away. The other gauges keep the values of the last reading."""
         self._up.set(0)

@@ -1,6 +1,6 @@
-"""Goals: send one, read what became of it, list them."""
+"""Endpoints that create, read and list goals."""
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -15,19 +15,22 @@ from api.accepting import (
     find_replayed,
     start_unless_ended,
 )
-from api.answers import answer_goal, show_goal
+from api.answers import answer_goal, run_answers, show_goal
 from api.callers import GoalsRead, GoalsWrite
 from api.deps import AppServices, IdempotencyKey, JsonOnly, Services, TraceId, Wait
 from api.examples import GOAL_EXAMPLES
 from api.lists import RunQuery, next_page
 from api.models import GoalItem, GoalPage, GoalRun
+from api.problems import ALWAYS, OF_BODIES, declared
 from db.goals import insert_goal
 from db.results import Filters, select_goals
 from domain.callers import Caller
 from domain.errors import InvalidRequest
-from domain.goals import GoalRequest, GoalSubmission
+from domain.goals import GoalContext, GoalRequest, GoalSubmission, stated_limits
+from domain.plans import impossible
+from domain.runs import day_of
 
-router = APIRouter(prefix="/api/goals", tags=["goals"])
+router = APIRouter(prefix="/api/goals", tags=["goals"], responses=ALWAYS)
 
 
 def _no_nul(text: str | None) -> str | None:
@@ -37,17 +40,22 @@ def _no_nul(text: str | None) -> str | None:
 
 
 class GoalQuery(RunQuery):
-    """What a list of goals is narrowed to."""
+    """Query parameters of the list of goals: those of all lists of runs, and a text search."""
 
     q: Annotated[str | None, AfterValidator(_no_nul)] = Field(
-        None, min_length=1, max_length=200, description="Words of the goal"
+        None, min_length=1, max_length=200, description="Parts of the goal's words, in any order"
     )
 
     def filters(self, caller: Caller) -> Filters:
         return super().filters(caller)._replace(text=self.q)
 
 
-@router.post("", status_code=202, dependencies=[JsonOnly])
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[JsonOnly],
+    responses=run_answers(GoalRun) | OF_BODIES | declared(429),
+)
 async def create_goal(
     submission: Annotated[GoalSubmission, Body(openapi_examples=GOAL_EXAMPLES)],
     request: Request,
@@ -59,8 +67,9 @@ async def create_goal(
 ) -> GoalRun:
     """Turn a goal into a resolution, its scores and a weekly plan.
 
-    Answers 202 at once; the result comes within seconds: follow `links.events`, read `links.self`,
-    or send `Prefer: wait=N`. The same Idempotency-Key finds the same run, whatever became of it.
+    The answer is 202 at once; the result is ready within seconds. Follow `links.events`, read
+    `links.result`, or send `Prefer: wait=N` to wait for the result. If the same request is sent
+    again with the same Idempotency-Key within 24 hours, it finds the same run, even an ended one.
     """
     sent = Sent(request.url.path, submission, idempotency_key)
     accepted = await _accept(services, caller, submission, sent)
@@ -72,7 +81,7 @@ async def create_goal(
 async def list_goals(
     services: AppServices, caller: GoalsRead, query: Annotated[GoalQuery, Query()]
 ) -> GoalPage:
-    """Goals, newest first, in pages. Days are UTC."""
+    """List goals, newest first, in pages. `from` and `to` are days in UTC."""
     after = query.after()
     async with services.transaction(caller) as conn:
         found = await select_goals(conn, query.filters(caller), after, query.limit + 1)
@@ -83,9 +92,9 @@ async def list_goals(
     return GoalPage(items=items, next_cursor=next_page(found, query.limit))
 
 
-@router.get("/{trace_id}")
+@router.get("/{trace_id}", responses=declared(404))
 async def read_goal(trace_id: TraceId, services: AppServices, caller: GoalsRead) -> GoalRun:
-    """A goal and what became of it so far."""
+    """Read a goal with its results so far: its resolution, the scores and the plan."""
     async with services.transaction(caller) as conn:
         return await show_goal(conn, services, caller, trace_id)
 
@@ -98,8 +107,11 @@ async def _accept(
         replayed = await find_replayed(conn, origin, sent)
         if replayed:
             return replayed
-        # Not before: a repeated request may come after its deadline.
-        _check_deadline(submission)
+        today = day_of(origin.at, submission.time_zone)
+        context = submission.context or GoalContext()
+        # Replayed requests skip this check, because a caller may send its request again after the
+        # deadline of the goal has passed.
+        _check_limits(context, today)
         request = GoalRequest(
             trace_id=origin.trace_id,
             tenant=caller.tenant,
@@ -107,8 +119,9 @@ async def _accept(
             about=_about(submission.goal),
             goal=submission.goal,
             locale=submission.locale,
-            context=submission.context,
-            today=origin.at.date(),
+            time_zone=submission.time_zone,
+            context=context,
+            today=today,
             manifest=await current_manifest(conn, services, "goal_generation"),
         )
         accepted = await accept(
@@ -117,26 +130,32 @@ async def _accept(
             origin,
             request,
             goal_id=origin.trace_id,
-            input={
-                "goal": request.goal,
-                "context": request.context.model_dump(mode="json", exclude_none=True),
-                "locale": request.locale,
-            },
+            input=request.model_dump(
+                mode="json",
+                include={"goal", "context", "locale", "time_zone"},
+                exclude_defaults=True,
+            ),
         )
-        await insert_goal(conn, request.trace_id, request.goal, request.locale, request.context)
+        await insert_goal(conn, request)
     return accepted
 
 
 def _about(goal: str) -> str:
-    """The goal in one line of at most 120 characters, for lists."""
+    """Return the goal as one line of at most 120 characters, for lists that operators see."""
     line = " ".join(goal.split())
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _check_deadline(submission: GoalSubmission) -> None:
-    deadline, today = submission.context.deadline, datetime.now(UTC).date()
+def _check_limits(context: GoalContext, today: date) -> None:
+    """Raise InvalidRequest if the deadline is not after today, or no plan can keep the limits."""
+    deadline = context.deadline
     if deadline is not None and deadline <= today:
         raise InvalidRequest(
             f"body.context.deadline: expected a day after today ({today}), came {deadline}",
             cure="send a later deadline, or leave it out",
+        )
+    problem = impossible(stated_limits(context), today)
+    if problem:
+        raise InvalidRequest(
+            f"body.context.{problem}", cure="change one of the limits, or leave it out"
         )

@@ -1,6 +1,7 @@
-"""Whether the API is alive and ready, and how it is doing: for orchestrators and Prometheus.
+"""Health checks for orchestrators, and metrics for Prometheus.
 
-Callers see `/livez` alone. The rest stands on a port of its own, which nobody publishes.
+The port for callers serves only `/livez`. `/readyz` and `/metrics` are served on the port for
+operators, which is not to be published.
 """
 
 import asyncio
@@ -12,19 +13,22 @@ from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.datastructures import State
-from temporalio.service import RPCError
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from api import problems
 from api.deps import AppServices, Services
 from db.pool import acquire
 from db.prompts import select_current_prompts
-from db.runs import count_recent_runs
+from db.runs import count_recent_runs, count_refused_starts
 from domain.errors import Unavailable
 from tracing import backlog
+from workflows.options import SEARCH_ATTRIBUTES
 
 CHECK_TIMEOUT_S = 2
 
-# The stages of each kind of run that need a prompt.
+# Maps each kind of run to the names of its stages, each of which needs a registered prompt.
 Kinds = Mapping[str, Sequence[str]]
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """Everything that a new run needs is there, for at least one kind of run."""
+    """PostgreSQL and Temporal answer, and at least one kind of run has all its prompts."""
 
     status: Literal["ready"] = "ready"
     postgresql: str
@@ -47,12 +51,15 @@ class Ready(BaseModel):
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def live() -> Alive:
-    """The process answers. Says nothing of what it needs."""
+    """Check that the API process answers. PostgreSQL and Temporal are not checked."""
     return Alive()
 
 
 def create_operations(state: State, kinds: Kinds) -> FastAPI:
-    """The application for operators; `state` is that of the API and holds its services."""
+    """Build the application for operators.
+
+    `state` is the state of the application for callers; it holds the services that both share.
+    """
     app = FastAPI(openapi_url=None)
     app.state = state
     problems.install(app)
@@ -73,7 +80,10 @@ def create_operations(state: State, kinds: Kinds) -> FastAPI:
 
 
 async def _check(services: Services, kinds: Kinds) -> Ready:
-    """PostgreSQL and Temporal answer and prompts are registered; 503 names all that is away."""
+    """Check PostgreSQL, the registered prompts and Temporal.
+
+    Raises Unavailable (503), which names every check that failed.
+    """
     postgresql, temporal = await asyncio.gather(
         _in_time("PostgreSQL", _ask_postgresql(services, kinds)),
         _in_time("Temporal", _ask_temporal(services)),
@@ -89,7 +99,10 @@ async def _check(services: Services, kinds: Kinds) -> Ready:
 
 
 async def _in_time(name: str, check: Awaitable[T]) -> T | Unavailable:
-    """What a check returns, or why it has failed: several checks are reported together."""
+    """Return the result of a check, or its failure, also when the check takes too long.
+
+    The failure is returned instead of raised, so that one answer can report all failed checks.
+    """
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S + 1):
             return await check
@@ -121,16 +134,42 @@ async def _ask_temporal(services: Services) -> str:
         answers = await services.temporal.service_client.check_health(
             timeout=timedelta(seconds=CHECK_TIMEOUT_S)
         )
+        missing = await _missing_search_attributes(services.temporal)
     except (RPCError, RuntimeError) as error:
-        raise Unavailable(f"Temporal does not answer ({type(error).__name__})") from error
+        said = error.message if isinstance(error, RPCError) else type(error).__name__
+        raise Unavailable(f"Temporal does not answer as it should ({said})") from error
     if not answers:
         raise Unavailable("Temporal says that it is not serving")
+    if missing:
+        raise Unavailable(
+            f"Temporal's namespace lacks the search attributes {', '.join(missing)}, so it refuses "
+            "to start runs: start a worker that may add them, or add them"
+        )
     return "answers"
 
 
+async def _missing_search_attributes(client: Client) -> list[str]:
+    """Return the names of Rein's search attributes that the Temporal namespace lacks.
+
+    The list is also empty when Temporal does not let this process ask for them.
+    """
+    try:
+        known = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace),
+            timeout=timedelta(seconds=CHECK_TIMEOUT_S),
+        )
+    except RPCError as error:
+        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
+            return []
+        raise
+    return [key.name for key in SEARCH_ATTRIBUTES if key.name not in known.custom_attributes]
+
+
 async def _read_gauges(services: Services) -> None:
+    services.gauges.starts_waiting(len(services.starter))
     try:
         async with acquire(services.pools.operations) as conn:
-            services.gauges.set(await count_recent_runs(conn), await backlog(conn))
+            runs, refused = await count_recent_runs(conn), await count_refused_starts(conn)
+            services.gauges.set(runs, refused, await backlog(conn))
     except Unavailable:
         services.gauges.unreadable()

@@ -1,6 +1,6 @@
-"""`python -m api.keys`: make, roll, revoke and list API keys, and set the limits of tenants.
+"""`python -m api.keys`: create, roll, revoke and list API keys, and set the limits of tenants.
 
-A key is shown once: on standard output alone, or in a file that only its owner may read.
+A new key is shown only once: on standard output, or in a file that only its owner may read.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from domain.errors import InvalidRequest, NotFound, ReinError
 from settings import Settings, read_pepper, read_settings
 
 LONGEST_DAYS, LONGEST_OVERLAP_HOURS, LARGEST_LIMIT = 3650, 8760, 1_000_000
-# A key that ends sooner is not worth keeping for another day's work.
+# `create --reuse` keeps an existing key only if it stays valid for at least this long.
 REUSED_FOR = timedelta(days=1)
 
 
 def mint(environment: str) -> Credential:
-    """A new key: 12 characters that name it, and a secret of 256 random bits."""
+    """Create a random API key: an id of 12 characters and a secret of 256 random bits."""
 
     def draw(letters: str, length: int) -> str:
         return "".join(secrets.choice(letters) for _ in range(length))
@@ -49,7 +49,7 @@ def mint(environment: str) -> Credential:
 
 
 def main(arguments: Sequence[str]) -> str | None:
-    """Returns what is wrong, or None."""
+    """Run the command. Return an error message, or None when the command succeeded."""
     asked = _parser().parse_args(arguments)
     settings = read_settings()
     try:
@@ -99,13 +99,18 @@ async def _create(conn: Connection, asked: argparse.Namespace, settings: Setting
 
 
 async def _still_serves(conn: Connection, asked: argparse.Namespace, settings: Settings) -> bool:
-    """Whether the file holds a key that does what is asked for, for a while."""
+    """Return whether the file of --out holds a valid key of the tenant with the asked scopes.
+
+    The key must stay valid for REUSED_FOR. Raises InvalidRequest when --out is missing.
+    """
     if asked.out is None:
         raise InvalidRequest("--reuse looks at the file of --out", cure="give both")
     try:
         credential = Credential.parse(asked.out.read_text().strip())
     except (OSError, UnicodeDecodeError):
-        return False  # writing it will tell, if it cannot be had
+        # An unreadable file holds no usable key. If the file cannot be written either, the error is
+        # raised when the new key is written.
+        return False
     if credential is None or credential.environment != settings.environment:
         return False
     key = await select_api_key(conn, credential.key_id)
@@ -195,7 +200,11 @@ def _unknown(key_id: str) -> NotFound:
 
 
 def _hand_over(credential: Credential, out: Path | None) -> None:
-    """Show the key, or put it into a file of mode 0600 that nobody finds half written."""
+    """Print the key, or write it to a file with mode 0600.
+
+    The key is written to a temporary file that then replaces `out`, so `out` never holds half a
+    key. Raises InvalidRequest when `out` cannot be written; the key is then not stored either.
+    """
     if out is None:
         sys.stdout.write(credential.reveal() + "\n")
         sys.stdout.flush()
@@ -246,7 +255,8 @@ def _parser() -> argparse.ArgumentParser:
     tenant = commands.add_parser(
         "tenant",
         help="make a tenant, or change its limits; `none` lifts one",
-        argument_default=argparse.SUPPRESS,  # what is not given is not changed
+        # SUPPRESS leaves an option that is not given out of the namespace, so its limit is kept.
+        argument_default=argparse.SUPPRESS,
     )
     tenant.set_defaults(command=_tenant)
     tenant.add_argument("tenant", type=_tenant_id)
@@ -277,7 +287,7 @@ def _tenant_id(text: str) -> str:
 
 def _key_id(text: str) -> str:
     if not KEY_ID.fullmatch(text):
-        # Somebody may have pasted a whole key, which must not be repeated.
+        # The text may be a whole key with its secret, so the error message does not repeat it.
         raise _unfit(
             "the 12 characters between the last two underscores of a key", "something else"
         )

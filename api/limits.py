@@ -1,16 +1,17 @@
-"""What a tenant may use: asked before a run is accepted."""
+"""Checks the limits of a tenant when a run is accepted: models, pace and runs in flight."""
 
 from db.callers import count_runs_in_flight, lock_tenant, take_turn
 from db.pool import Connection
 from domain.callers import Caller, Limits, Quota
 from domain.errors import ModelNotAllowed, TooManyRequests
 
-# Nobody can say when a run will end; they mostly take seconds.
+# A caller with too many runs in flight is told to retry after this many seconds. The API cannot
+# know when a run will end; most runs take seconds.
 RUN_ENDS_S = 5
 
 
 def check_model(limits: Limits, model: str) -> None:
-    """Raises ModelNotAllowed."""
+    """Raise ModelNotAllowed if the limits list allowed models and `model` is not one of them."""
     allowed = limits.allowed_models
     if allowed is not None and model not in allowed:
         raise ModelNotAllowed(
@@ -20,11 +21,11 @@ def check_model(limits: Limits, model: str) -> None:
 
 
 async def admit(conn: Connection, caller: Caller) -> dict[str, str]:
-    """Let a run of the caller's tenant stand that this transaction has just stored.
+    """Count the run that this transaction has just stored against the limits of its tenant.
 
-    Returns the headers that tell of the limit. Raises TooManyRequests, which must leave the
-    transaction: rolled back, the run takes neither a turn nor a place. Until the transaction ends,
-    the tenant's next acceptor waits, so nothing should follow.
+    Returns the RateLimit headers, or none if the tenant has no limit of runs a minute. Raises
+    TooManyRequests, which must roll back the transaction, so that the refused run is not counted.
+    Call this last: the tenant's row is locked until the transaction ends.
     """
     limits, headers = caller.limits, dict[str, str]()
     if limits.runs_per_minute is not None:
@@ -48,7 +49,8 @@ async def _in_turn(conn: Connection, tenant: str, limit: int) -> dict[str, str]:
 
 
 async def _beside_others(conn: Connection, tenant: str, limit: int) -> None:
-    # The count is exact, because every acceptor of this tenant holds its lock while counting.
+    # The count is exact, because every transaction that accepts a run of this tenant holds the lock
+    # on the tenant's row while it counts.
     if await count_runs_in_flight(conn, tenant) > limit:
         raise TooManyRequests(
             f"expected at most {limit} runs that have not ended",

@@ -1,4 +1,4 @@
-"""Addresses that a caller, an operator or an analyst can open."""
+"""Builds the URLs of a run in the API, in the Temporal UI and in Opik."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from workflows.kinds import KINDS
 
 
 class RunLinks(BaseModel):
-    """Where to go from a run."""
+    """The URLs of a run in this API, in Opik and in the Temporal UI."""
 
     self: str
     result: str = Field(description="All that came of the run, as its kind has it")
@@ -24,7 +24,7 @@ class RunLinks(BaseModel):
 
 
 class Addresses:
-    """Makes the links; knows where the API, the Temporal UI and Opik are seen from outside."""
+    """Builds links from the addresses under which the API and the Temporal UI are reachable."""
 
     def __init__(self, *, public_url: str, temporal_ui_url: str, namespace: str) -> None:
         self._public = public_url.rstrip("/")
@@ -35,12 +35,18 @@ class Addresses:
         return f"{self._public}{run_path(trace_id)}"
 
     def result(self, kind: RunKind, trace_id: UUID) -> str:
-        """Where a run's kind shows all of it; the run itself for a kind that has no such page."""
+        """Return the URL under which the API shows a run with all its results.
+
+        A kind of run without an endpoint for that has its results under the run's own URL.
+        """
         path = KINDS[kind].path
         return f"{self._public}{path}/{trace_id}" if path else self.run(trace_id)
 
     def trace(self, trace_id: UUID) -> str:
-        """A lasting link to the trace: it leads on to Opik's page, once that is known."""
+        """Return the API's permanent URL of the trace.
+
+        The API redirects it to the trace's page in Opik as soon as the URL of that page is known.
+        """
         return f"{self.run(trace_id)}/trace"
 
     def workflow(self, kind: RunKind, trace_id: UUID) -> str:
@@ -48,7 +54,7 @@ class Addresses:
         return workflow_url(self._temporal_ui, self._namespace, name)
 
     def links(self, kind: RunKind, trace_id: UUID, *, trace: str | None) -> RunLinks:
-        """All links of a run; `trace` is Opik's own page, if it is known."""
+        """Build all links of a run. `trace` is the URL of its page in Opik; None if unknown yet."""
         run = self.run(trace_id)
         return RunLinks(
             self=run,
@@ -63,7 +69,11 @@ class Addresses:
 
 
 class TracePages:
-    """Opik's own pages of traces. The project's id is read until it is known, then kept."""
+    """Builds the URLs of traces' pages in Opik.
+
+    Each URL contains the id of Opik's project. The shipper stores that id in PostgreSQL; this class
+    reads it once and caches it.
+    """
 
     def __init__(self, *, ui_url: str, workspace: str, project: str) -> None:
         self._ui_url = ui_url
@@ -72,7 +82,7 @@ class TracePages:
         self._project_id: UUID | None = None
 
     async def find(self, conn: Connection, trace_id: UUID) -> str | None:
-        """The page of a trace; None until the shipper has learned the project's id."""
+        """Return the URL of a trace's page; None until the shipper has stored the project's id."""
         if self._project_id is None:
             self._project_id = await project_id(conn, self._project)
         if self._project_id is None:

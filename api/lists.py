@@ -1,4 +1,4 @@
-"""What lists of runs share: the filters, and opaque positions where a page ended."""
+"""Filters and cursors of all lists of runs. A cursor names the last run of a page."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
@@ -11,11 +11,15 @@ from db.results import Filters, Position
 from domain.callers import Caller
 from domain.errors import InvalidRequest
 from domain.results import RunSummary
-from domain.runs import RunStatus
+from domain.runs import RefusalCode, RunStatus
 
 
 class RunQuery(BaseModel):
-    """What a list is narrowed to. A misspelt filter is refused, or it would find everything."""
+    """Query parameters of every list of runs.
+
+    Unknown parameters are rejected, because a list with an ignored, misspelt filter would contain
+    runs that the caller did not ask for.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,6 +28,7 @@ class RunQuery(BaseModel):
     max_score: float | None = Field(None, ge=0, le=10)
     since: date | None = Field(None, alias="from", description="Accepted on or after")
     until: date | None = Field(None, alias="to", description="Accepted on or before")
+    refusal_code: RefusalCode | None = Field(None, description="Refused by whom, e.g. CRISIS")
     user_id: str | None = Field(None, max_length=200, pattern=r"^[!-~]+$")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
     limit: int = Field(20, ge=1, le=100)
@@ -37,10 +42,14 @@ class RunQuery(BaseModel):
             since=_start(self.since),
             before=_end(self.until),
             user_id=self.user_id,
+            refusal_code=self.refusal_code,
         )
 
     def after(self) -> Position | None:
-        """Where the page begins. Raises InvalidRequest."""
+        """Return the position after which the page begins; None for the first page.
+
+        Raises InvalidRequest when the cursor is malformed.
+        """
         return decode(self.cursor) if self.cursor else None
 
 
@@ -49,7 +58,10 @@ def encode(created_at: datetime, trace_id: UUID) -> str:
 
 
 def next_page(found: Sequence[RunSummary], limit: int) -> str | None:
-    """The position after a page of `limit` runs; None when `found` holds no more than them."""
+    """Return the cursor of the next page, or None when there is no next page.
+
+    `found` must have been selected with a limit of one run more than the page's `limit`.
+    """
     if len(found) <= limit:
         return None
     last = found[limit - 1]
@@ -57,13 +69,14 @@ def next_page(found: Sequence[RunSummary], limit: int) -> str | None:
 
 
 def decode(cursor: str) -> Position:
-    """Raises InvalidRequest for anything that `encode` did not make."""
+    """Return the position that `encode` wrote. Raises InvalidRequest for any other text."""
     try:
         created_at, trace_id = urlsafe_b64decode(cursor).decode("ascii").split("|")
         at = datetime.fromisoformat(created_at)
         if at.tzinfo is None:
             raise ValueError("no time zone")
-        # In UTC here already: some times at the ends of the calendar have none.
+        # A time near the first or last day of the calendar may have no equivalent in UTC. The
+        # conversion happens here, so that its OverflowError becomes InvalidRequest.
         return Position(at.astimezone(UTC), UUID(trace_id))
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(
@@ -77,5 +90,8 @@ def _start(day: date | None) -> datetime | None:
 
 
 def _end(day: date | None) -> datetime | None:
-    """The end of the day; the last day of the calendar has none."""
+    """Return the start of the following day in UTC.
+
+    None means no end: `day` is None, or the last day of the calendar, which no day follows.
+    """
     return None if day is None or day == date.max else _start(day + timedelta(days=1))

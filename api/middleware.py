@@ -1,4 +1,8 @@
-"""What happens to every request: it gets an id, is measured, answered safely, and never crashes."""
+"""The outermost middleware, which every request passes.
+
+The middleware gives each request an id, measures its duration, adds security headers to the answer,
+and answers unexpected exceptions with the status 500.
+"""
 
 import re
 import time
@@ -24,7 +28,7 @@ LARGEST_BODY = 65_536
 _TOO_LARGE = f"expected at most {LARGEST_BODY} bytes, came more"
 
 BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-# `no-store` because nearly every answer holds what a person wrote.
+# Headers of every answer. Caching is forbidden, because most answers contain a person's own words.
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -34,12 +38,16 @@ HEADERS = {
 }
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
-# What FastAPI's event stream and Starlette's reader raise when their client has gone.
+# FastAPI's event stream and Starlette's request raise these when the client has disconnected.
 _OF_LEAVING = (BrokenResourceError, ClientDisconnect)
 
 
 class HttpMiddleware:
-    """Outermost middleware. Labels are route templates, so that ids make no new series."""
+    """Handles everything that all HTTP requests have in common.
+
+    The metrics are labelled with route templates instead of paths, because every id in a path would
+    create a new time series.
+    """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry, sites: Sites) -> None:
         self._app = app
@@ -74,7 +82,9 @@ class HttpMiddleware:
                 return
             log.exception("unhandled", method=scope["method"], route=_route(scope))
             if exchange.answer_began:
-                raise  # the server cuts the connection, so that nobody takes half for whole
+                # Part of the answer has been sent. The server now closes the connection, so the
+                # client can tell that the answer is incomplete.
+                raise
             answer = problems.refused(refusals.INTERNAL, "An unexpected error was logged")
             await answer(scope, exchange.receive, exchange.send)
 
@@ -85,7 +95,7 @@ class HttpMiddleware:
 
 
 class _Exchange:
-    """One request and its answer, as the application reads and writes them."""
+    """One request and its answer: wraps the ASGI functions that the application receives."""
 
     def __init__(
         self,
@@ -105,19 +115,24 @@ class _Exchange:
         self._read = 0
 
     async def receive(self) -> Message:
-        """The next part of the body. Raises HTTPException when it cannot be a body of ours."""
+        """Return the next ASGI message of the request.
+
+        Raises HTTPException 413 when the body is too large, and 400 when it contains a NUL byte.
+        """
         message = await self._receive()
         self.client_left |= message["type"] == "http.disconnect"
         body: bytes = message.get("body", b"")
         self._read += len(body)
         if self._read > LARGEST_BODY:
             raise HTTPException(413, _TOO_LARGE)
-        if b"\0" in body:  # JSON in UTF-8 has none; in UTF-16 and UTF-32 every brace has one
+        # JSON in UTF-8 contains no NUL byte. In UTF-16 and UTF-32 every brace contains one, so this
+        # check also rejects these encodings.
+        if b"\0" in body:
             raise HTTPException(400, "expected JSON in UTF-8, came a NUL byte")
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the answer on; its head gets the headers that every answer has."""
+        """Send an ASGI message of the answer; the first one gets the headers of every answer."""
         if message["type"] == "http.response.start":
             self.answer_began = True
             self._add_headers(MutableHeaders(scope=message))
@@ -138,7 +153,10 @@ def _request_id(scope: Scope) -> str:
 
 
 def _too_large(scope: Scope) -> Response | None:
-    """Refuse by the announced length; the server refuses a Content-Length that is no number."""
+    """Return the answer 413 when Content-Length exceeds the limit; None otherwise.
+
+    A Content-Length that is not a number never arrives here, because h11 has rejected it.
+    """
     if int(Headers(scope=scope).get("content-length", 0)) > LARGEST_BODY:
         return problems.refused(refusals.TOO_LARGE, _TOO_LARGE)
     return None

@@ -1,4 +1,7 @@
-"""`python -m api.openapi` writes openapi.json; with --check it says whether the file is current."""
+"""`python -m api.openapi` writes openapi.json.
+
+With --check the command fails if the file is not current.
+"""
 
 import json
 import sys
@@ -11,12 +14,16 @@ FILE = Path(__file__).parent.parent / "openapi.json"
 
 
 def document() -> str:
-    """The contract as it is committed: no environment and no `.env` changes it."""
+    """Return the OpenAPI document as JSON.
+
+    The document is made with the default settings, so that environment variables and `.env` do not
+    change it.
+    """
     return json.dumps(create_app(Settings.model_construct()).openapi(), indent=1) + "\n"
 
 
 def main(arguments: list[str]) -> str | None:
-    """Returns what is wrong, or None."""
+    """Write or check openapi.json. Return an error message, or None on success."""
     if arguments == ["--check"]:
         current = FILE.exists() and FILE.read_text() == document()
         return None if current else "openapi.json is not current: run `python -m api.openapi`"

@@ -1,4 +1,8 @@
-"""The OpenAPI page: our own, so that it works without any other server, under a strict policy."""
+"""Serves the documentation page.
+
+The page loads its scripts and styles from the API alone, so it works offline and under a strict
+Content-Security-Policy.
+"""
 
 from pathlib import Path
 
@@ -8,6 +12,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 router = APIRouter(include_in_schema=False)
 
 _STATIC = Path(__file__).parent / "static"
+_PROGRAMS = Path(__file__).parents[1] / "examples"
 _POLICY = {
     "Content-Security-Policy": "default-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -32,3 +37,13 @@ async def docs_script() -> FileResponse:
 @router.get("/docs.css")
 async def docs_style() -> FileResponse:
     return FileResponse(_STATIC / "docs.css")
+
+
+@router.get("/docs/caller.py")
+async def python_caller() -> FileResponse:
+    return FileResponse(_PROGRAMS / "python/caller.py", media_type="text/plain")
+
+
+@router.get("/docs/caller.ts")
+async def typescript_caller() -> FileResponse:
+    return FileResponse(_PROGRAMS / "typescript/caller.ts", media_type="text/plain")

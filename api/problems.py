@@ -1,6 +1,9 @@
-"""Errors as application/problem+json (RFC 9457): what was expected, what came, what to do."""
+"""Answers errors as application/problem+json (RFC 9457).
 
-from collections.abc import Mapping, Sequence
+A problem says what was expected, what the request contained, and what the caller can do.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +17,7 @@ from starlette.routing import Match
 from structlog.contextvars import get_contextvars
 
 from api import refusals
+from api.headers import RATE_LIMIT, headers
 from api.refusals import Refusal
 from domain.errors import ReinError
 
@@ -24,7 +28,7 @@ SHOWN_ERRORS, SHOWN_CHARS = 20, 80
 
 
 class FieldError(BaseModel):
-    """One field that does not fit."""
+    """One field of the request that is not valid."""
 
     field: str = Field(examples=["body.goal"])
     expected: str = Field(examples=["String should have at least 3 characters"])
@@ -32,7 +36,10 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """Every error of this API. `code` is stable; `detail` and `cure` are for people."""
+    """The body of every error answer.
+
+    Programs can rely on `code`, which is stable. `detail` and `cure` are texts for people.
+    """
 
     type: str = Field(examples=["urn:rein:problem:INVALID_REQUEST"])
     title: str = Field(examples=["The request does not fit"])
@@ -47,31 +54,56 @@ class Problem(BaseModel):
     errors: list[FieldError] = []
 
 
-def _declared(status: int, description: str) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": description, "content": content}}
-
-
-# Any endpoint may answer these, so they are declared once for all.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    **_declared(400, "The body is not JSON in UTF-8"),
-    **_declared(401, "The API key is missing or not valid"),
-    **_declared(403, "The key lacks the scope, or the request comes from another site"),
-    **_declared(404, "Nothing of the caller's tenant is stored under this id"),
-    **_declared(409, "The run is not in a state for this"),
-    **_declared(413, "The body is larger than 64 KB"),
-    **_declared(415, "The body is not application/json"),
-    **_declared(422, "The request does not fit: `errors` says where"),
-    **_declared(429, "A limit of the tenant is reached; see Retry-After"),
-    **_declared(503, "A part of Rein is away; see Retry-After"),
+_DESCRIPTIONS: dict[int | str, str] = {
+    400: "The body is not JSON in UTF-8",
+    401: "The API key is missing or not valid",
+    403: "The key lacks the scope, or the request comes from another site",
+    404: "Nothing of the caller's tenant is stored under this id",
+    409: "The run is not in a state for this",
+    413: "The body is larger than 64 KB",
+    415: "The body is not application/json",
+    422: "The request does not fit: `errors` says where",
+    429: "A limit of the tenant is reached",
+    503: "A part of Rein is away",
+    "default": "Any other error",
+}
+_HEADERS: dict[int | str, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", *RATE_LIMIT),
+    503: ("Retry-After",),
 }
 
 
+def declared(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
+    """Describe error answers with these statuses, for a route or router in the OpenAPI document."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {
+            "description": _DESCRIPTIONS[status],
+            "content": content,
+            "headers": headers(*_HEADERS.get(status, ())),
+        }
+        for status in statuses
+    }
+
+
+# Every endpoint that authenticates its caller may answer the errors in ALWAYS. An endpoint that
+# reads a JSON body may also answer those in OF_BODIES.
+ALWAYS = declared(401, 403, 422, 503, "default")
+OF_BODIES = declared(400, 413, 415)
+
+
 def codes() -> dict[str, str]:
-    """Every code that a problem can have, with its status and title."""
-    told = [(each.code, each.status, each.title) for each in ReinError.__subclasses__()]
+    """Map every error code to a text with its status and title, for the OpenAPI document."""
+    told = [(each.code, each.status, each.title) for each in _below(ReinError)]
     told += [(each.code, each.status, each.title) for each in refusals.ALL]
     return {code: f"{status}: {title}" for code, status, title in sorted(told)}
+
+
+def _below(kind: type[ReinError]) -> Iterator[type[ReinError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)
 
 
 class ProblemResponse(Response):
@@ -79,14 +111,14 @@ class ProblemResponse(Response):
 
 
 def install(app: FastAPI) -> None:
-    """Render every error the same way."""
+    """Register handlers that answer all errors of the application as problems."""
     app.exception_handler(ReinError)(_of_rein)
     app.exception_handler(RequestValidationError)(_of_validation)
     app.exception_handler(HTTPException)(_of_http)
 
 
 def refused(refusal: Refusal, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to a request that no endpoint could take."""
+    """Build the answer for an error without a ReinError class, such as an unknown path."""
     return _render(
         status=refusal.status,
         code=refusal.code,
@@ -139,21 +171,22 @@ async def _of_rein(request: Request, error: ReinError) -> Response:
 
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
-    if error.status_code < 400:  # 204 and redirects have no body
+    # The statuses 204 and 3xx are no errors, so their answers have no problem as their body.
+    if error.status_code < 400:
         return Response(status_code=error.status_code, headers=headers)
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
     where = f"{request.method} {_shortened(request.url.path, quoted=False)}"
-    return refused(_refusal(error.status_code), f"{where}: {error.detail}", headers=headers)
-
-
-def _refusal(status: int) -> Refusal:
-    other = Refusal(status, f"HTTP_{status}", "The request was refused", "see /docs")
-    return refusals.BY_STATUS.get(status, other)
+    other = refusals.REFUSED._replace(status=error.status_code)
+    refusal = refusals.BY_STATUS.get(error.status_code, other)
+    return refused(refusal, f"{where}: {error.detail}", headers=headers)
 
 
 def _methods(request: Request) -> set[str]:
-    """All that an address allows; the framework names the methods of one of its routes."""
+    """Return all methods that the requested path allows.
+
+    Starlette names only the methods of one route, but several routes may have the same path.
+    """
     return {
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -196,7 +229,8 @@ def _field_error(item: dict[str, Any]) -> FieldError:
 
 
 def _shortened(value: object, *, quoted: bool = True) -> str:
-    # Cut before it is shown: the repr of a large body costs as much as the body.
+    # The value is shortened before `repr` is called, because the repr of a large body would take as
+    # much time and memory as the body itself.
     if isinstance(value, str):
         text = value[: SHOWN_CHARS + 1]
     elif isinstance(value, dict | list):
@@ -208,7 +242,7 @@ def _shortened(value: object, *, quoted: bool = True) -> str:
 
 
 def _visible(text: str) -> str:
-    """A lone surrogate cannot be sent as UTF-8; show it as its escape."""
+    """Replace each lone surrogate by its escape, because it cannot be encoded as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

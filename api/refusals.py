@@ -1,10 +1,16 @@
-"""The errors of requests that no endpoint could take: what stands in their problem documents."""
+"""Texts of the problems for errors that have no ReinError class.
+
+Such errors come from the server, the middleware, the framework, or are unexpected.
+"""
 
 from typing import NamedTuple
 
 
 class Refusal(NamedTuple):
-    """`code` is stable; `title` and `cure` are for people."""
+    """The fixed parts of a problem.
+
+    Programs can rely on `code`, which is stable. `title` and `cure` are texts for people.
+    """
 
     status: int
     code: str
@@ -42,8 +48,10 @@ INTERNAL = Refusal(
     "Something went wrong on our side",
     "send the request again with an Idempotency-Key; tell the operator if it stays",
 )
+REFUSED = Refusal(400, "REFUSED", "The request was refused", "see /docs")
 
-# What the framework refuses: it knows the status alone.
+# Errors that FastAPI and Starlette raise as HTTPException. They have no code of their own, so the
+# problem is chosen by the status.
 BY_STATUS = {
     refusal.status: refusal
     for refusal in (
@@ -64,5 +72,5 @@ BY_STATUS = {
 }
 ALL = (
     *BY_STATUS.values(),
-    *(MALFORMED_REQUEST, CROSS_SITE, REQUEST_TIMEOUT, WRONG_HOST, INTERNAL),
+    *(MALFORMED_REQUEST, CROSS_SITE, REQUEST_TIMEOUT, WRONG_HOST, REFUSED, INTERNAL),
 )

@@ -1,4 +1,7 @@
-"""A rerun: the earlier run's request and manifest, but for what the body changes."""
+"""Accepts reruns, which repeat an earlier run from one of its stages.
+
+A rerun has the request and the manifest of the earlier run, with the changes in the body applied.
+"""
 
 import re
 from uuid import UUID
@@ -13,15 +16,20 @@ from db.results import select_run
 from db.runs import select_request
 from domain.callers import Caller
 from domain.errors import InvalidRequest, NotReady
-from domain.runs import FINAL_STATUSES, Manifest, PromptRef, RunRequest, Stage
+from domain.runs import FINAL_STATUSES, Manifest, PromptRef, RunRequest, Stage, day_of
 from workflows.kinds import KINDS, Kind
 
-# Which models there are is the provider's to say; a name that is none is refused here already.
+# Only the provider knows which models exist. This pattern rejects texts that cannot be the name of
+# a model.
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class RerunSubmission(BaseModel):
-    """The body of `POST /api/runs/{id}/rerun`: where to start, what to change; the old stays."""
+    """The body of `POST /api/runs/{trace_id}/rerun`.
+
+    The body names the stage to start from, and may change the model and prompt versions. The
+    earlier run and its results are kept.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,8 +40,8 @@ class RerunSubmission(BaseModel):
     model: str | None = Field(
         default=None, max_length=100, description="Another model for the stages done again"
     )
-    prompts: dict[Stage, int] = Field(
-        default={}, max_length=20, description="Other prompt versions, by stage"
+    prompts: dict[Stage, int] | None = Field(
+        default=None, max_length=20, description="Other prompt versions, by stage"
     )
 
 
@@ -44,9 +52,11 @@ async def repeat(
     submission: RerunSubmission,
     sent: Sent,
 ) -> Accepted:
-    """Accept a run that repeats another one.
+    """Accept a new run that repeats the run `trace_id`.
 
-    Raises NotFound, NotReady (it is under way, or never came that far) or InvalidRequest.
+    Raises NotFound when the tenant has no such run, NotReady when it has not ended or never reached
+    the stage, DeadlinePassed when the goal's deadline is over, InvalidRequest for a wrong stage,
+    model or prompt version, and what `find_replayed` and `accept` raise.
     """
     async with services.transaction(caller) as conn:
         source = await select_run(conn, caller.tenant, trace_id)
@@ -91,13 +101,18 @@ async def _request(
     origin: Origin,
     submission: RerunSubmission,
 ) -> RunRequest:
-    """The earlier request under a new id, naming what is taken over from the run it repeats."""
+    """Copy the earlier run's request for the new run.
+
+    The copy has a new trace id, today's date, the new manifest, and the ids of the earlier results
+    that the new run uses.
+    """
+    today = day_of(origin.at, earlier.time_zone)
     return earlier.model_copy(
         update={
             "trace_id": origin.trace_id,
-            "today": origin.at.date(),
+            "today": today,
             "manifest": await _manifest(conn, kind, earlier.manifest, submission),
-            "rerun": await kind.repeat(conn, earlier, submission.from_stage),
+            "rerun": await kind.repeat(conn, earlier, submission.from_stage, today),
         }
     )
 
@@ -112,7 +127,7 @@ async def _manifest(
         )
     redone = kind.redone_from(submission.from_stage)
     changed: dict[Stage, PromptRef] = {}
-    for stage, version in submission.prompts.items():
+    for stage, version in (submission.prompts or {}).items():
         if stage not in redone:
             raise InvalidRequest(
                 f"body.prompts: a rerun from {submission.from_stage!r} does not repeat {stage!r}",

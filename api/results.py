@@ -1,4 +1,4 @@
-"""Single resolutions and plans, by their own ids."""
+"""Endpoints that read one resolution or one plan by its own id."""
 
 from typing import Annotated
 from uuid import UUID
@@ -9,10 +9,11 @@ from api.callers import GoalsRead
 from api.deps import AppServices
 from api.examples import PLAN_ID, RESOLUTION_ID
 from api.models import StoredPlan, StoredResolution
+from api.problems import ALWAYS, declared
 from db.results import select_stored_plan, select_stored_resolution
 from domain.errors import NotFound
 
-router = APIRouter(prefix="/api", tags=["goals"])
+router = APIRouter(prefix="/api", tags=["goals"], responses=ALWAYS | declared(404))
 
 
 @router.get("/resolutions/{resolution_id}")
@@ -21,7 +22,10 @@ async def read_resolution(
     services: AppServices,
     caller: GoalsRead,
 ) -> StoredResolution:
-    """A resolution, kept or not."""
+    """Read a resolution by its id.
+
+    This may also be a draft that was not kept as the result of its run.
+    """
     async with services.transaction(caller) as conn:
         found = await select_stored_resolution(conn, caller.tenant, resolution_id)
     if found is None:
@@ -37,7 +41,7 @@ async def read_plan(
     services: AppServices,
     caller: GoalsRead,
 ) -> StoredPlan:
-    """A plan with its dates."""
+    """Read a weekly plan with its dates by its id."""
     async with services.transaction(caller) as conn:
         found = await select_stored_plan(conn, caller.tenant, plan_id)
     if found is None:

@@ -1,29 +1,35 @@
-"""How an application is served: HTTP/1.1 by h11, with limits for clients that send too slowly."""
+"""Serves an application with uvicorn and h11, and cuts off clients that send too slowly."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import socket
 from typing import Literal
+from uuid import uuid4
 
 import h11
+import structlog
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import Response
+from structlog.contextvars import bound_contextvars
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from api import problems, refusals
+from api.refusals import Refusal
+
+log = structlog.get_logger()
 
 LARGEST_HEADERS = 16_384
-# Below the 30 seconds that Compose waits before it kills the process.
+# At shutdown the server waits this many seconds for open answers. Docker Compose kills the process
+# after 30 seconds, so the wait is shorter.
 DRAIN_S = 20
 
 
 class TimedProtocol(H11Protocol):
-    """Ends a connection whose client does not finish sending its request in time.
+    """Closes a connection when its client does not send a complete request in time.
 
-    uvicorn's own timer covers only the silence between two requests, so a client that sends half
-    a request, or a byte now and then, would hold its connection for ever.
+    uvicorn itself limits only the idle time between two requests. Without these deadlines, a client
+    that sends half a request, or one byte now and then, could hold its connection forever.
     """
 
     headers_within_s: float = 10
@@ -46,7 +52,10 @@ class TimedProtocol(H11Protocol):
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        """Start a deadline when a part of a request begins; more bytes of it do not extend it."""
+        """Start a deadline when the headers or the body of a request begin.
+
+        More bytes of the same part do not extend the deadline.
+        """
         part = self.conn.their_state
         if (part, self.cycle) == self._timed:
             return
@@ -66,13 +75,23 @@ class TimedProtocol(H11Protocol):
             return
         late = f"headers have {self.headers_within_s:g} s, a body has {self.body_within_s:g} s"
         if self.cycle:
-            self.cycle.disconnected = True  # the application may not answer as well
-        self._refuse(problems.refused(refusals.REQUEST_TIMEOUT, late))
+            # The application may be handling this request already. Its answer is discarded, because
+            # the request is answered here.
+            self.cycle.disconnected = True
+        self._refuse(refusals.REQUEST_TIMEOUT, late)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(problems.refused(refusals.MALFORMED_REQUEST, msg))
+        self._refuse(refusals.MALFORMED_REQUEST, msg)
 
-    def _refuse(self, answer: Response) -> None:
+    def _refuse(self, refusal: Refusal, detail: str) -> None:
+        """Answer the request with an error and close the connection.
+
+        The answer does not pass the middleware, so its request id is created here.
+        """
+        request_id = uuid4().hex
+        with bound_contextvars(request_id=request_id):
+            answer = problems.refused(refusal, detail, headers={"X-Request-Id": request_id})
+            log.info("request_refused", code=refusal.code, detail=detail)
         head = h11.Response(
             status_code=answer.status_code,
             headers=[*answer.raw_headers, (b"connection", b"close")],
@@ -84,10 +103,10 @@ class TimedProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """One of the servers of a process. The process's root owns the signals.
+    """A uvicorn server that leaves signals to `api.__main__`, which runs two of these servers.
 
-    `end_streams` is called before the server waits for open answers: those that never end by
-    themselves must end then. `ready` is set when it accepts connections.
+    At shutdown, `end_streams` is called before the server waits for open answers; it must end the
+    event streams. The event `ready` is set once the server accepts connections.
     """
 
     def __init__(
@@ -113,7 +132,7 @@ class Server(uvicorn.Server):
 def config(
     app: FastAPI, host: str, port: int, lifespan: Literal["on", "off"] = "on"
 ) -> uvicorn.Config:
-    """How both applications of the API are served; port 0 takes a free one."""
+    """Return the uvicorn settings of both applications of the API. Port 0 binds a free port."""
     return uvicorn.Config(
         app,
         host=host,
@@ -123,7 +142,8 @@ def config(
         ws="none",
         h11_max_incomplete_event_size=LARGEST_HEADERS,
         timeout_graceful_shutdown=DRAIN_S,
-        # The process has configured its logs; addresses hold what people search for.
+        # The process has configured its logs itself. The access log is off, because URLs contain
+        # the words that people search for.
         log_config=None,
         access_log=False,
     )

@@ -1,4 +1,7 @@
-"""Which requests are meant for this API: the checks of Host, Sec-Fetch-Site and Origin."""
+"""Rejects requests that a web page of another site makes a browser send.
+
+Such requests are recognised by the headers Host, Sec-Fetch-Site and Origin.
+"""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -14,7 +17,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine alone."""
+    """Return whether the host is `localhost` or a loopback IP address."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -22,18 +25,22 @@ def is_loopback(host: str) -> bool:
 
 
 class Sites:
-    """Knows the address under which callers see the API.
+    """Checks requests against the public URL of the API.
 
-    A page of another site can make a browser send requests here: to a name of its own that it
-    points at this machine, which the Host header shows, or across sites, which Sec-Fetch-Site and
-    Origin show. Programs send neither of the last two, and pass.
+    A page of another site can attack in two ways. With DNS rebinding its own host name leads to
+    this machine, and the Host header shows that name. In a cross-site request, Sec-Fetch-Site and
+    Origin show the other site. Programs that are no browsers send neither of these two headers.
     """
 
     def __init__(self, public_url: str) -> None:
         self._public = urlsplit(public_url)
 
     def refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that was not meant for this API, or comes from another site."""
+        """Return an error answer for a request that must be rejected; None accepts the request.
+
+        A request is rejected if its Host header names another host, or if a page of another site
+        sends it with a method that changes something.
+        """
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", "")):
             came = headers.get("host", "")[:80]

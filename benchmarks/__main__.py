@@ -19,7 +19,7 @@ from benchmarks.dbos_pipeline import dbos_pipeline
 from benchmarks.floor import floor
 from benchmarks.measure import Contestant, Latency, latency, load
 from benchmarks.plain_temporal import plain_temporal
-from benchmarks.recovery import recover
+from benchmarks.recovery import recover, take_over
 from benchmarks.rein import BODY, drained, rein
 from benchmarks.report import Results, report
 from devstack.controls import GeminiControl
@@ -74,6 +74,7 @@ async def main() -> None:
             await gemini.latency(**DOCUMENT)
             say("recovery")
             results["recovery"] = asdict(await recover(stack, gemini))
+            results["take_over"] = asdict(await take_over(stack, gemini))
     print(report(results))
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1))
@@ -84,9 +85,9 @@ async def main() -> None:
 async def enter(exits: AsyncExitStack, stack: Stack, folder: Path) -> list[Contestant]:
     """Everybody ready, on one PostgreSQL, against one stand-in."""
     server, gemini_url = stack.urls["postgres"].rsplit("/", 1)[0], stack.urls["gemini"]
-    admin = await asyncpg.connect(f"{server}/postgres")
+    admin = await asyncpg.connect(stack.urls["postgres_admin"])
     for name in ("floor", "plain", "dbos"):
-        await admin.execute(f"CREATE DATABASE bench_{name}")
+        await admin.execute(f"CREATE DATABASE bench_{name} OWNER rein")
     await admin.close()
     postgres = {"postgres": stack.pid("postgres")}
     entered = [

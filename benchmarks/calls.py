@@ -10,6 +10,7 @@ from domain.evaluations import EvaluationDraft
 from domain.goals import ClarifiedGoalDraft
 from domain.plans import PlanDraft
 from domain.resolutions import ResolutionDraft
+from llm.answers import take_apart
 from llm.gemini import Gemini, ModelCall
 from llm.parsing import read
 from prompts.library import Prompt, files, parse, render
@@ -44,7 +45,7 @@ async def ask(gemini: Gemini, stage: str, data: dict[str, str], schema: type[Bas
         thinking_budget=prompt.thinking_budget,
         timeout_s=60,
     )
-    return read(await gemini.ask(call), schema).model_dump_json()
+    return read(take_apart(await gemini.ask(call)), schema).model_dump_json()
 
 
 async def preprocess(gemini: Gemini) -> str:

@@ -1,14 +1,15 @@
-"""50 runs under way, the worker killed: how long until all are done, and what was asked twice."""
+"""50 runs under way, a worker killed: how long until all goes on, and what was asked twice."""
 
 import asyncio
 import collections
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
 from benchmarks.rein import BODY
 from devstack.controls import GeminiControl
+from devstack.processes import Child
 from devstack.stack import Stack
 
 
@@ -56,3 +57,55 @@ async def recover(stack: Stack, gemini: GeminiControl, runs: int = 50) -> Recove
     bought_again = await conn.fetchval(BOUGHT_AGAIN)
     await conn.close()
     return Recovery(seconds, done, sum(served.values()) - 4 * runs, bought_again)
+
+
+@dataclass(frozen=True)
+class TakeOver:
+    """`cut` calls were at a worker when it was killed; all ran again after `seconds`."""
+
+    cut: int
+    seconds: float
+
+
+# OF_ONE counts the calls that are under way at the worker $1. ALL_RUN tells whether $2 calls are
+# under way at living workers, and $3 of them at the worker $1.
+OF_ONE = """
+    SELECT count(*) FROM llm_calls JOIN workers USING (worker_id)
+     WHERE state = 'reserved' AND identity LIKE $1
+"""
+ALL_RUN = """
+    SELECT count(*) = $2 AND count(*) FILTER (WHERE identity LIKE $1) = $3
+      FROM llm_calls JOIN workers USING (worker_id) WHERE state = 'reserved'
+"""
+
+
+async def take_over(stack: Stack, gemini: GeminiControl, runs: int = 50) -> TakeOver:
+    """Two workers, all runs in the same stage, whose calls hang; one of the workers is killed."""
+    spec, doomed = stack.children["worker"].spec, f"{stack.pid('worker')}@%"
+    conn = await asyncpg.connect(stack.urls["postgres"])
+    other = await Child.spawn(replace(spec, name="other", log=spec.log.with_name("other.log")))
+    await _until(conn, "SELECT count(*) = 2 FROM workers")
+    await gemini.close_gate("generate")
+    async with stack.client(timeout_s=90) as http:
+        wait = {"Prefer": "wait=60"}
+        waiting = [
+            asyncio.create_task(http.post("/api/goals", json=BODY, headers=wait))
+            for _ in range(runs)
+        ]
+        await gemini.wait_waiting("generate", runs)
+        cut = await conn.fetchval(OF_ONE, doomed)
+        killed = time.perf_counter()
+        await stack.kill("worker")
+        await _until(conn, ALL_RUN, doomed, runs, 0)
+        seconds = time.perf_counter() - killed
+        await gemini.open_gate("generate")
+        await asyncio.gather(*waiting)
+    await stack.start("worker")
+    await other.stop()
+    await conn.close()
+    return TakeOver(cut, seconds)
+
+
+async def _until(conn: asyncpg.Connection, query: str, *values: object) -> None:
+    while not await conn.fetchval(query, *values):  # noqa: ASYNC110 - rows do not call
+        await asyncio.sleep(0.02)

@@ -1,7 +1,6 @@
 """Tenants, their limits and their API keys.
 
-Keys are read and written in the role of operations; a tenant's turn is taken in the transaction
-that accepts a run.
+API keys are looked up before the tenant is known, so only the role `rein_operations` may use them.
 """
 
 from datetime import timedelta
@@ -22,7 +21,10 @@ _KEYS = """
 
 
 async def insert_tenant(conn: Connection, tenant: str) -> bool:
-    """Make a tenant without limits. False when there is one of this id."""
+    """Create a tenant that has no limits on its use.
+
+    Return False when a tenant with this id exists already.
+    """
     status = await conn.execute(
         "INSERT INTO tenants (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING", tenant
     )
@@ -30,7 +32,11 @@ async def insert_tenant(conn: Connection, tenant: str) -> bool:
 
 
 async def lock_tenant(conn: Connection, tenant: str) -> Limits | None:
-    """A tenant's limits; until the transaction ends nobody else takes a turn or changes them."""
+    """Return a tenant's limits and lock its row until the transaction ends.
+
+    Until then no other transaction can change the limits or accept a run against them. None means
+    that the tenant does not exist.
+    """
     row = await conn.fetchrow(
         """
         SELECT runs_per_minute, runs_in_flight, allowed_models, usd_per_day, usd_per_user_day
@@ -62,10 +68,11 @@ async def update_limits(conn: Connection, tenant: str, limits: Limits) -> None:
 
 
 async def take_turn(conn: Connection, tenant: str, runs_per_minute: int) -> Pace:
-    """Count a run against the tenant's pace, if it fits; and lock the tenant as `lock_tenant` does.
+    """Count a run against the tenant's limit per minute, if the limit allows the run.
 
-    The lock is what makes it exact: the next acceptor, in whichever process, reads the pace after
-    this transaction has ended.
+    The returned pace says so: its `retry_after_s` is 0 when the run was counted. The tenant's row
+    stays locked until the transaction ends, so the limit is exact even if several processes accept
+    runs.
     """
     ahead: timedelta = await conn.fetchval(
         """
@@ -90,7 +97,10 @@ async def take_turn(conn: Connection, tenant: str, runs_per_minute: int) -> Pace
 
 
 async def count_runs_in_flight(conn: Connection, tenant: str) -> int:
-    """The tenant's runs that have not ended, with those that this transaction has stored."""
+    """Return the number of the tenant's runs that have not ended.
+
+    Runs that this transaction has stored are included.
+    """
     count: int = await conn.fetchval(
         "SELECT count(*) FROM runs WHERE tenant_id = $1 AND finished_at IS NULL", tenant
     )
@@ -107,7 +117,11 @@ async def insert_api_key(
     scopes: tuple[str, ...],
     lifetime: timedelta,
 ) -> None:
-    """Store a new key. Raises NotFound when there is no such tenant."""
+    """Store a new API key that expires after `lifetime`.
+
+    Only the keyed hash `secret_mac` of its secret is stored. Raises NotFound when the tenant does
+    not exist.
+    """
     try:
         await conn.execute(
             """
@@ -126,13 +140,19 @@ async def insert_api_key(
 
 
 async def select_api_key(conn: Connection, key_id: str) -> ApiKey | None:
-    """A key in whatever state, with its tenant's limits."""
+    """Return an API key with the limits of its tenant, even if it is expired or revoked.
+
+    None means that no key has this id.
+    """
     row = await conn.fetchrow(_KEYS + " WHERE k.key_id = $1", key_id)
     return None if row is None else _api_key(row)
 
 
 async def select_api_keys(conn: Connection, tenant: str | None) -> list[ApiKey]:
-    """A tenant's keys, or everybody's; the oldest first."""
+    """Return the API keys of one tenant, or of all tenants when `tenant` is None.
+
+    They are sorted by tenant, and then from the oldest to the newest.
+    """
     rows = await conn.fetch(
         _KEYS
         + """
@@ -147,9 +167,10 @@ async def select_api_keys(conn: Connection, tenant: str | None) -> list[ApiKey]:
 async def roll_api_key(
     conn: Connection, key_id: str, *, new_key_id: str, secret_mac: bytes, overlap: timedelta
 ) -> bool:
-    """Store a successor that may do the same for as long; the old key ends after the overlap.
+    """Store a successor of an API key. The old key stays valid for at most `overlap` longer.
 
-    False when the key is none that can be rolled: unknown, ended, or rolled before.
+    The successor has the same scopes and the same lifetime, counted from now. Return False, without
+    any change, when the old key is unknown, expired, revoked or has a successor already.
     """
     status = await conn.execute(
         """
@@ -174,7 +195,7 @@ async def roll_api_key(
 
 
 async def revoke_api_key(conn: Connection, key_id: str) -> bool:
-    """Nobody may use the key any more. False when there is none of this id."""
+    """Revoke an API key for good. Return False when no key has this id."""
     status = await conn.execute(
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE key_id = $1", key_id
     )

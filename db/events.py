@@ -1,4 +1,4 @@
-"""A run's events as rows, and who waits for them: any number of watchers over one connection."""
+"""The events of runs, and the watchers that wait for them over one shared connection."""
 
 import asyncio
 from collections import defaultdict
@@ -16,8 +16,8 @@ from domain.runs import RunEvent, RunEventKind, Stage
 log = structlog.get_logger()
 
 CHANNEL = "run_events"
-# A watcher reads the rows again after this long without a notification, in seconds; the second
-# figure holds while the listening connection is lost.
+# Seconds after which a watcher reads the events again even without a notification. The second value
+# applies while the connection that receives notifications is lost.
 POLL_S, POLL_DISCONNECTED_S = 15.0, 0.5
 PAGE = 100
 
@@ -31,10 +31,11 @@ async def append_event(
     message: str,
     data: dict[str, Any] | None = None,
 ) -> int | None:
-    """Add the run's next event and wake its watchers; None when `key` is there already.
+    """Add the next event of a run and notify the run's watchers. Return the event's `seq`.
 
-    The update of the run's row locks it, so that a higher `seq` never commits before a lower one.
-    A stage's first event also moves an accepted run to running.
+    None means that the run has an event with this `key` already, or that it does not exist. The
+    statement locks the run's row, so that events become visible in the order of `seq`. The first
+    event of a stage also changes the run's status from accepted to running.
     """
     seq: int | None = await conn.fetchval(
         """
@@ -68,7 +69,7 @@ async def append_event(
 
 
 async def select_events(conn: Connection, trace_id: UUID, after: int) -> list[RunEvent]:
-    """The next events of a run, at most 100."""
+    """Return the events of a run whose `seq` is greater than `after`, in order and at most 100."""
     rows = await conn.fetch(
         """
         SELECT trace_id, seq, kind, stage, message, data, at
@@ -84,8 +85,41 @@ async def select_events(conn: Connection, trace_id: UUID, after: int) -> list[Ru
     return [RunEvent.model_validate(dict(row)) for row in rows]
 
 
+async def append_refused_start(conn: Connection, trace_id: UUID, status: str, why: str) -> None:
+    """Add the event that Temporal refused to start the run, once for each gRPC status.
+
+    The reconciler tries the start again every minute, so without that limit the events would pile
+    up.
+    """
+    message = f"Temporal refused to start the run ({status}): {why}"
+    key, data = f"start-refused {status}", {"code": "START_REFUSED"}
+    await append_event(conn, trace_id, key, "start_refused", None, message, data)
+
+
+async def select_is_over(conn: Connection, trace_id: UUID) -> bool:
+    """Tell whether no further event of the run will come.
+
+    This is so when the run has finished and no operator has reset it since. After a reset, the
+    events of the new stages contain the id of another Temporal run in their keys. An event that a
+    stage of the finished run stores late contains the old id, so it does not count as a reset.
+    """
+    over: bool | None = await conn.fetchval(
+        """
+        SELECT NOT EXISTS (SELECT FROM run_events e
+                            WHERE e.trace_id = $1 AND e.seq > finished.seq AND e.stage IS NOT NULL
+                              AND split_part(e.key, ':', 1) <> split_part(finished.key, ':', 1))
+          FROM run_events finished
+         WHERE finished.trace_id = $1 AND finished.kind = 'finished'
+         ORDER BY finished.seq DESC
+         LIMIT 1
+        """,
+        trace_id,
+    )
+    return bool(over)
+
+
 async def select_has_ended(conn: Connection, trace_id: UUID) -> bool:
-    """Whether a run has its end in its row; False for a run that does not exist."""
+    """Tell whether a run has ended, by its row. False also means that the run does not exist."""
     ended: bool | None = await conn.fetchval(
         "SELECT finished_at IS NOT NULL FROM runs WHERE trace_id = $1", trace_id
     )
@@ -96,10 +130,10 @@ Waiting = defaultdict[str, set[asyncio.Event]]
 
 
 class Watchers:
-    """Wakes the watchers of a run when PostgreSQL notifies that it has a new event.
+    """Wakes those who wait for a run's events when PostgreSQL notifies of a new event.
 
-    A notification carries no event: a watcher reads the rows after its own position, so that a
-    missed notification costs time, never an event.
+    A notification contains no event. Each watcher reads the rows after its own position, so a lost
+    notification delays an event, but no event is lost.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -111,7 +145,7 @@ class Watchers:
 
     @asynccontextmanager
     async def listening(self, url: str) -> AsyncIterator[None]:
-        """Listen to PostgreSQL while the block runs; afterwards every watcher ends."""
+        """Receive notifications inside the block. When the block is left, every watcher ends."""
         listener = asyncio.create_task(
             listen(url, CHANNEL, self._on_notification, self._on_connection)
         )
@@ -124,30 +158,33 @@ class Watchers:
                 await listener
 
     def close(self) -> None:
-        """End every watcher: the process stops."""
+        """End every watcher, because the process is stopping."""
         self._closed = True
         self._wake_all()
 
     async def watch(
         self, tenant: str, trace_id: UUID, after: int = 0
     ) -> AsyncGenerator[RunEvent, None]:
-        """The run's events after `after`, as they come, until it has finished."""
+        """Yield the run's events after `after` as they are stored.
+
+        The generator ends when the run is over, or when the process is stopping.
+        """
         with _waiter(self._watching, trace_id) as woken:
             while not self._closed:
                 woken.clear()
-                events = await self._read(tenant, trace_id, after)
+                events, over = await self._read(tenant, trace_id, after)
                 for event in events:
                     yield event
                     after = event.seq
-                    if event.kind == "finished":
-                        return
                 if len(events) < PAGE:
+                    if over:
+                        return
                     await self._sleep(woken)
 
     async def finished(self, tenant: str, trace_id: UUID, within_s: float) -> bool:
-        """Wait until the run has finished; False when it has not in time.
+        """Wait until the run has ended, at most `within_s` seconds. Return False if it has not.
 
-        Only the end wakes it: what happens in between is not read.
+        Only the notification of the run's end wakes this method, so other events cause no query.
         """
         with suppress(TimeoutError), _waiter(self._awaiting_end, trace_id) as woken:
             async with asyncio.timeout(within_s):
@@ -158,17 +195,24 @@ class Watchers:
                     await self._sleep(woken)
         return False
 
-    async def _read(self, tenant: str, trace_id: UUID, after: int) -> list[RunEvent]:
-        """The next events; none while PostgreSQL is away, so that a stream outlives that."""
+    async def _read(self, tenant: str, trace_id: UUID, after: int) -> tuple[list[RunEvent], bool]:
+        """Return the next events, and whether no further event will come.
+
+        While PostgreSQL is unavailable there are no events and the second value is False, so that
+        the caller's stream stays open.
+        """
         try:
             async with transaction(self._pool, tenant) as conn:
-                return await select_events(conn, trace_id, after)
+                # This query comes first: if the run is over by now, the second query reads its last
+                # event.
+                over = await select_is_over(conn, trace_id)
+                return await select_events(conn, trace_id, after), over
         except Unavailable as error:
             log.warning("events_unreadable", trace_id=str(trace_id), error=error.detail)
-            return []
+            return [], False
 
     async def _has_ended(self, tenant: str, trace_id: UUID) -> bool:
-        """False also while PostgreSQL is away."""
+        """Tell whether the run has ended. False also while PostgreSQL is unavailable."""
         try:
             async with transaction(self._pool, tenant) as conn:
                 return await select_has_ended(conn, trace_id)

@@ -1,33 +1,26 @@
-"""Feedback: one current row per person and trace, and what it replaced."""
+"""Feedback: what each person currently says about a trace, and the earlier feedback."""
 
-from decimal import Decimal
-from typing import NamedTuple
 from uuid import UUID
 
 from db.pool import Connection
-from domain.feedback import Feedback, FeedbackSubmission
-
-
-class FeedbackTotals(NamedTuple):
-    """What stands for a trace now (count and exact average), and how much was replaced."""
-
-    people: int
-    average: Decimal | None
-    replaced: int
+from domain.feedback import Feedback, FeedbackSubmission, FeedbackTotals
 
 
 async def insert_feedback(
     conn: Connection, feedback_id: UUID, sent: FeedbackSubmission
 ) -> Feedback | None:
-    """Store a person's first feedback on a trace; None when there is one already."""
+    """Store a person's first feedback on a trace.
+
+    None means that the person has already given feedback on this trace, and nothing was stored.
+    """
     row = await conn.fetchrow(
         """
         INSERT INTO feedback (feedback_id, trace_id, user_id, rating, usefulness, clarity,
                               motivation, personalization, comment)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (trace_id, user_id) DO NOTHING
-        RETURNING feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
-                  comment, revision, created_at, updated_at
+        RETURNING feedback_id, trace_id, user_id, rating, usefulness, clarity, motivation,
+                  personalization, comment, revision, created_at, updated_at
         """,
         feedback_id,
         sent.trace_id,
@@ -43,11 +36,11 @@ async def insert_feedback(
 
 
 async def lock_feedback(conn: Connection, trace_id: UUID, user_id: str) -> Feedback:
-    """A person's current feedback, held until the transaction ends."""
+    """Return a person's current feedback on a trace and lock it until the transaction ends."""
     row = await conn.fetchrow(
         """
-        SELECT feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
-               comment, revision, created_at, updated_at
+        SELECT feedback_id, trace_id, user_id, rating, usefulness, clarity, motivation,
+               personalization, comment, revision, created_at, updated_at
           FROM feedback
          WHERE trace_id = $1 AND user_id = $2
            FOR UPDATE
@@ -59,7 +52,7 @@ async def lock_feedback(conn: Connection, trace_id: UUID, user_id: str) -> Feedb
 
 
 async def insert_feedback_history(conn: Connection, old: Feedback) -> None:
-    """Keep the feedback that is about to be replaced."""
+    """Copy the feedback that is about to be replaced into the history."""
     await conn.execute(
         """
         INSERT INTO feedback_history (feedback_id, trace_id, revision, rating, usefulness, clarity,
@@ -81,15 +74,15 @@ async def insert_feedback_history(conn: Connection, old: Feedback) -> None:
 async def update_feedback(
     conn: Connection, feedback_id: UUID, sent: FeedbackSubmission
 ) -> Feedback:
-    """Put new feedback in the place of the old."""
+    """Replace a person's current feedback and return the new one, with its revision counted up."""
     row = await conn.fetchrow(
         """
         UPDATE feedback
            SET rating = $2, usefulness = $3, clarity = $4, motivation = $5, personalization = $6,
                comment = $7, revision = revision + 1, updated_at = now()
          WHERE feedback_id = $1
-        RETURNING feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
-                  comment, revision, created_at, updated_at
+        RETURNING feedback_id, trace_id, user_id, rating, usefulness, clarity, motivation,
+                  personalization, comment, revision, created_at, updated_at
         """,
         feedback_id,
         sent.rating,
@@ -103,11 +96,11 @@ async def update_feedback(
 
 
 async def select_feedback(conn: Connection, trace_id: UUID) -> list[Feedback]:
-    """Everybody's current feedback on a trace, newest first, at most 100."""
+    """Return the current feedback of all people on a trace, newest first and at most 100."""
     rows = await conn.fetch(
         """
-        SELECT feedback_id, trace_id, rating, usefulness, clarity, motivation, personalization,
-               comment, revision, created_at, updated_at
+        SELECT feedback_id, trace_id, user_id, rating, usefulness, clarity, motivation,
+               personalization, comment, revision, created_at, updated_at
           FROM feedback
          WHERE trace_id = $1
          ORDER BY updated_at DESC
@@ -119,14 +112,22 @@ async def select_feedback(conn: Connection, trace_id: UUID) -> list[Feedback]:
 
 
 async def select_feedback_totals(conn: Connection, trace_id: UUID) -> FeedbackTotals:
-    """How many people rated a trace, their average, and how often one changed their mind."""
+    """Return the totals of the current feedback of all people on a trace."""
     row = await conn.fetchrow(
         """
-        SELECT count(*), avg(rating)::numeric(4, 2),
-               (SELECT count(*) FROM feedback_history WHERE trace_id = $1)
+        SELECT count(*) AS people, avg(rating)::numeric(4, 2) AS average,
+               jsonb_build_object(
+                   'usefulness', avg(usefulness::int)::numeric(4, 3),
+                   'clarity', avg(clarity::int)::numeric(4, 3),
+                   'motivation', avg(motivation::int)::numeric(4, 3),
+                   'personalization', avg(personalization::int)::numeric(4, 3)) AS shares,
+               (SELECT comment FROM feedback
+                 WHERE trace_id = $1 AND comment IS NOT NULL
+                 ORDER BY updated_at DESC LIMIT 1) AS comment,
+               (SELECT count(*) FROM feedback_history WHERE trace_id = $1) AS replaced
           FROM feedback
          WHERE trace_id = $1
         """,
         trace_id,
     )
-    return FeedbackTotals(*row or (0, None, 0))
+    return FeedbackTotals.model_validate(dict(row or {}))

@@ -1,29 +1,34 @@
-"""Goals and what became of them: clarified goal, resolutions, evaluations, plans."""
+"""Goals and what runs made of them: clarified goals, resolutions, evaluations and plans."""
 
 from uuid import UUID
 
 from db.pool import Connection
 from domain.evaluations import Evaluation
-from domain.goals import ClarifiedGoal, GoalContext
+from domain.goals import ClarifiedGoal, GoalRequest
 from domain.plans import Plan
 from domain.resolutions import Resolution
 
 
-async def insert_goal(
-    conn: Connection, trace_id: UUID, goal: str, locale: str, context: GoalContext
-) -> None:
-    """Store a person's words beside the run that works on them."""
+async def insert_goal(conn: Connection, request: GoalRequest) -> None:
+    """Store the goal in the person's own words, for the run that works on it."""
     await conn.execute(
-        "INSERT INTO goals (trace_id, goal, locale, context) VALUES ($1, $2, $3, $4)",
-        trace_id,
-        goal,
-        locale,
-        context.model_dump(mode="json", exclude_none=True),
+        """
+        INSERT INTO goals (trace_id, goal, locale, time_zone, context)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        request.trace_id,
+        request.goal,
+        request.locale,
+        request.time_zone,
+        request.context.model_dump(mode="json", exclude_defaults=True),
     )
 
 
 async def insert_clarified_goal(conn: Connection, goal: ClarifiedGoal) -> ClarifiedGoal:
-    """Store what a run made of a person's words; return the stored one (the first that came)."""
+    """Store the goal as the run clarified it, and return the stored one.
+
+    If an earlier attempt has stored one for this run, that one stays and is returned.
+    """
     stored = await conn.fetchval(
         """
         INSERT INTO clarified_goals (trace_id, category, body)
@@ -39,7 +44,10 @@ async def insert_clarified_goal(conn: Connection, goal: ClarifiedGoal) -> Clarif
 
 
 async def insert_resolution(conn: Connection, trace_id: UUID, resolution: Resolution) -> Resolution:
-    """Store a draft under its number; return the stored one (the first that came)."""
+    """Store a draft of the resolution under its draft number, and return the stored one.
+
+    If an earlier attempt has stored this draft for the run, that one stays and is returned.
+    """
     stored = await conn.fetchval(
         """
         INSERT INTO resolutions (resolution_id, trace_id, draft, title, body)
@@ -57,7 +65,10 @@ async def insert_resolution(conn: Connection, trace_id: UUID, resolution: Resolu
 
 
 async def insert_evaluation(conn: Connection, trace_id: UUID, evaluation: Evaluation) -> Evaluation:
-    """Store the scores of a resolution; return the stored ones (the first that came)."""
+    """Store the evaluation of a resolution, and return the stored one.
+
+    If an earlier attempt has stored one of the same judge, that one stays and is returned.
+    """
     stored = await conn.fetchval(
         """
         INSERT INTO evaluation_metrics (evaluation_id, trace_id, resolution_id, clarity,
@@ -83,7 +94,10 @@ async def insert_evaluation(conn: Connection, trace_id: UUID, evaluation: Evalua
 
 
 async def insert_plan(conn: Connection, trace_id: UUID, plan: Plan) -> Plan:
-    """Store the plan of a resolution; return the stored one (the first that came)."""
+    """Store the plan for a resolution, and return the stored one.
+
+    If an earlier attempt has stored one for the run, that one stays and is returned.
+    """
     stored = await conn.fetchval(
         """
         INSERT INTO plans (plan_id, trace_id, resolution_id, starts_on, ends_on, weeks, body)
@@ -103,13 +117,13 @@ async def insert_plan(conn: Connection, trace_id: UUID, plan: Plan) -> Plan:
 
 
 async def select_clarified_goal(conn: Connection, trace_id: UUID) -> ClarifiedGoal | None:
-    """The goal as a run clarified it; None before its preprocess stage is done."""
+    """Return the goal as a run clarified it, or None before the run's preprocess stage is done."""
     stored = await conn.fetchval("SELECT body FROM clarified_goals WHERE trace_id = $1", trace_id)
     return None if stored is None else ClarifiedGoal.model_validate(stored)
 
 
 async def select_resolution(conn: Connection, resolution_id: UUID) -> Resolution | None:
-    """A resolution, whichever run wrote it."""
+    """Return a resolution of any run, or None when no resolution has this id."""
     stored = await conn.fetchval(
         "SELECT body FROM resolutions WHERE resolution_id = $1", resolution_id
     )
@@ -117,7 +131,7 @@ async def select_resolution(conn: Connection, resolution_id: UUID) -> Resolution
 
 
 async def select_evaluation(conn: Connection, evaluation_id: UUID) -> Evaluation | None:
-    """An evaluation, whichever run made it."""
+    """Return an evaluation of any run, or None when no evaluation has this id."""
     stored = await conn.fetchval(
         "SELECT body FROM evaluation_metrics WHERE evaluation_id = $1", evaluation_id
     )
@@ -125,7 +139,7 @@ async def select_evaluation(conn: Connection, evaluation_id: UUID) -> Evaluation
 
 
 async def select_last_evaluation(conn: Connection, trace_id: UUID) -> Evaluation | None:
-    """The newest evaluation that a run made."""
+    """Return the newest evaluation that a run made, or None when it made none."""
     stored = await conn.fetchval(
         """
         SELECT body FROM evaluation_metrics WHERE trace_id = $1 ORDER BY created_at DESC LIMIT 1
@@ -136,6 +150,6 @@ async def select_last_evaluation(conn: Connection, trace_id: UUID) -> Evaluation
 
 
 async def select_plan(conn: Connection, plan_id: UUID) -> Plan | None:
-    """A plan, whichever run made it."""
+    """Return a plan of any run, or None when no plan has this id."""
     stored = await conn.fetchval("SELECT body FROM plans WHERE plan_id = $1", plan_id)
     return None if stored is None else Plan.model_validate(stored)

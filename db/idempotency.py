@@ -1,4 +1,4 @@
-"""Which run a tenant's Idempotency-Key found."""
+"""Idempotency keys: which run an earlier request with the same key made."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -6,21 +6,22 @@ from uuid import UUID
 
 from db.pool import Connection
 
-# A caller that lost an answer repeats its request within seconds or hours, not after a day.
+# A key is kept for a day, because a caller that lost an answer repeats its request within hours.
 LIFETIME = timedelta(hours=24)
 
 
 class Claim(NamedTuple):
-    """The run that a key belongs to, and the fingerprint of the request that it came with."""
+    """The run that a request with this key made, and the fingerprint (SHA-256) of that request."""
 
     trace_id: UUID
     fingerprint: str
 
 
 async def claim_key(conn: Connection, key: str, fingerprint: str, trace_id: UUID) -> Claim | None:
-    """Give the key to the run that is about to be stored; its earlier claim when it has one.
+    """Reserve an idempotency key for a new run. Return None when the key was free or expired.
 
-    Of two requests at once with one key the second waits here for the first one's transaction.
+    Otherwise return the earlier claim of the key. If two requests arrive at the same time with the
+    same key, the second waits here until the transaction of the first ends.
     """
     claimed = await conn.fetchval(
         """
@@ -50,7 +51,7 @@ async def claim_key(conn: Connection, key: str, fingerprint: str, trace_id: UUID
 
 
 async def delete_expired_keys(conn: Connection, limit: int) -> int:
-    """Forget expired keys of all tenants, at most `limit` of them; how many there were."""
+    """Delete at most `limit` expired keys of all tenants, and return how many were deleted."""
     deleted = await conn.fetch(
         """
         DELETE FROM idempotency_keys

@@ -1,96 +1,117 @@
-"""The spend ledger: reserve before the call, store the raw answer and settle after it."""
+"""The spend ledger: a model call is reserved before it is made, and settled after it.
 
-from asyncpg import ForeignKeyViolationError, Record
+Settling stores the provider's raw answer, so that a retry can read the answer and need not buy it
+again.
+"""
 
+from asyncpg import ForeignKeyViolationError
+
+from db.calls import LOSE, SETTLED_CALL
 from db.pool import Connection
 from domain.errors import NotFound
-from domain.ledger import PaidCall, Reservation, Settlement
-from domain.runs import Usage
+from domain.ledger import MAYBE_BILLED_CALLS, Reservation, Settlement, Standing
 
 
-async def reserve_call(conn: Connection, reservation: Reservation) -> PaidCall | None:
-    """The stored answer to exactly this request of this run; without one, a call is reserved.
+async def reserve_call(conn: Connection, reservation: Reservation) -> Standing:
+    """Reserve a model call before it is made, unless there is a reason not to make it.
 
-    A call that an earlier attempt reserved and never settled becomes unknown. Raises NotFound when
-    nobody accepted such a run.
+    The result says whether the call is reserved, and otherwise why not: for example, an answer to
+    the same request is stored. Raises NotFound when no run has this trace id.
     """
     try:
-        row = await _reserve(conn, reservation)
+        row = await conn.fetchrow(
+            _RESERVE,
+            reservation.call_id,
+            reservation.trace_id,
+            reservation.stage,
+            reservation.request_sha256,
+            reservation.attempt,
+            reservation.repair,
+            reservation.model,
+            reservation.prompt.stage,
+            reservation.prompt.version,
+            reservation.reserved_usd,
+            reservation.started_at,
+            reservation.worker_id,
+            reservation.span,
+            reservation.parent_span_id,
+            reservation.workflow_run_id,
+            reservation.lost_after,
+            MAYBE_BILLED_CALLS,
+        )
     except ForeignKeyViolationError as error:
         raise NotFound(f"no run has the trace id {reservation.trace_id}") from error
-    return None if row is None else _paid_call(row)
+    return Standing.model_validate(dict(row or {}))
 
 
-async def _reserve(conn: Connection, reservation: Reservation) -> Record | None:
-    row: Record | None = await conn.fetchrow(
-        """
-        WITH paid AS (
-            SELECT call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
-                   thought_tokens, cached_tokens, cost_usd, answer
-              FROM llm_calls
-             WHERE trace_id = $2 AND stage = $3 AND request_sha256 = $4 AND state = 'answered'
-             ORDER BY finished_at
-             LIMIT 1
-        ), lost AS (
-            UPDATE llm_calls SET state = 'unknown', finished_at = now()
-             WHERE trace_id = $2 AND stage = $3 AND request_sha256 = $4 AND state = 'reserved'
-               AND attempt < $5
-        ), reserved AS (
-            INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, repair,
-                                   model, prompt_stage, prompt_version, reserved_usd, started_at)
-            SELECT $1::uuid, $2::uuid, $3, $4, $5::integer, $6::boolean, $7, $8, $9::integer,
-                   $10::numeric, $11::timestamptz
-             WHERE NOT EXISTS (SELECT FROM paid)
-            ON CONFLICT (call_id) DO NOTHING
-        )
-        SELECT call_id, attempt, started_at, finished_at, input_tokens, output_tokens,
-               thought_tokens, cached_tokens, cost_usd, answer
-          FROM paid
-        """,
-        reservation.call_id,
-        reservation.trace_id,
-        reservation.stage,
-        reservation.request_sha256,
-        reservation.attempt,
-        reservation.repair,
-        reservation.model,
-        reservation.prompt.stage,
-        reservation.prompt.version,
-        reservation.reserved_usd,
-        reservation.started_at,
+_RESERVE = f"""
+    WITH same AS (
+        SELECT * FROM llm_calls
+         WHERE trace_id = $2 AND stage = $3 AND request_sha256 = $4 AND call_id <> $1
+    ), lost AS (
+        UPDATE llm_calls SET {LOSE}
+         WHERE call_id IN (
+               SELECT call_id FROM same
+                WHERE state = 'reserved'
+                  AND (started_at < now() - $16::interval OR NOT EXISTS (
+                       SELECT FROM workers WHERE worker_id = same.worker_id)))
+        RETURNING *
+    ), unknown AS (
+        SELECT * FROM lost UNION ALL SELECT * FROM same WHERE state = 'unknown'
+    ), paid AS (
+        SELECT * FROM same WHERE state = 'answered' ORDER BY finished_at LIMIT 1
+    ), standing AS (
+        SELECT EXISTS (SELECT FROM same WHERE state = 'reserved'
+                          AND call_id NOT IN (SELECT call_id FROM lost)) AS under_way,
+               EXISTS (SELECT FROM runs WHERE trace_id = $2 AND finished_at IS NOT NULL
+                          AND workflow_run_id = $15) AS run_ended
+    ), reserved AS (
+        INSERT INTO llm_calls (call_id, trace_id, stage, request_sha256, attempt, repair, model,
+                               prompt_stage, prompt_version, reserved_usd, started_at, worker_id,
+                               span, parent_span_id)
+        SELECT $1::uuid, $2::uuid, $3, $4, $5::integer, $6::boolean, $7, $8, $9::integer,
+               $10::numeric, $11::timestamptz, $12::integer, $13, $14::uuid
+          FROM standing
+         WHERE NOT under_way AND NOT run_ended AND NOT EXISTS (SELECT FROM paid)
+           AND (SELECT count(*) FROM unknown) < $17
+        RETURNING call_id
     )
-    return row
+    SELECT EXISTS (SELECT FROM reserved) AS reserved, under_way, run_ended,
+           (SELECT {SETTLED_CALL} || jsonb_build_object('answer', answer) FROM paid) AS paid,
+           (SELECT coalesce(jsonb_agg({SETTLED_CALL} ORDER BY started_at), '[]') FROM unknown)
+           AS unknown
+      FROM standing
+"""  # noqa: S608 - interpolates constants only
 
 
-def _paid_call(row: Record) -> PaidCall:
-    fields = dict(row)
-    return PaidCall(
-        usage=Usage(**{name: fields.pop(name) for name in Usage.model_fields}),
-        **fields,
-    )
+async def settle_call(conn: Connection, settlement: Settlement) -> bool:
+    """Store the outcome of a reserved call: raw answer or error code, tokens and cost.
 
-
-async def settle_call(conn: Connection, settlement: Settlement) -> None:
-    """Store the raw answer (or why there is none), the tokens and the cost of a reserved call."""
-    await conn.execute(
+    Return False, without any change, when the call is no longer reserved because another process
+    has settled it as lost.
+    """
+    settled = await conn.fetchval(
         """
         UPDATE llm_calls
-           SET state = $12, finished_at = $2, input_tokens = $3, output_tokens = $4,
-               thought_tokens = $5,
-               cached_tokens = $6, cost_usd = $7, model_version = $8, answer = $9,
-               finish_reason = $10, error_code = $11
-         WHERE call_id = $1
+           SET state = $2, finished_at = $3, input_tokens = $4, output_tokens = $5,
+               thought_tokens = $6, cached_tokens = $7,
+               cost_usd = CASE WHEN $9 THEN reserved_usd ELSE $8 END, cost_at_most = $9,
+               model_version = $10, answer = $11, finish_reason = $12, error_code = $13
+         WHERE call_id = $1 AND state = 'reserved'
+        RETURNING true
         """,
         settlement.call_id,
+        settlement.state,
         settlement.finished_at,
         settlement.usage.input_tokens,
         settlement.usage.output_tokens,
         settlement.usage.thought_tokens,
         settlement.usage.cached_tokens,
         settlement.cost_usd,
+        settlement.cost_at_most,
         settlement.model_version,
         settlement.answer,
         settlement.finish_reason,
         settlement.error_code,
-        settlement.state,
     )
+    return settled is not None

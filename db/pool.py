@@ -1,7 +1,7 @@
-"""The way to PostgreSQL: a pool with a jsonb codec, and a listener that outlives its connection."""
+"""Connections to PostgreSQL: pools, transactions of one tenant, and long-lived connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
@@ -17,26 +17,26 @@ log = structlog.get_logger()
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-# The role decides what the connections of a pool may see: the rows of one tenant at a time
-# (application), or the rows of all tenants (operations).
+# The PostgreSQL role of a pool's connections. It decides whether they see the rows of one tenant at
+# a time (application) or the rows of all tenants (operations).
 Role = Literal["rein_application", "rein_operations"]
 
-# Each process holds this many connections for what concerns all tenants: the ends of runs, the
-# look-up of keys, metrics.
+# Maximum number of connections per process for work that concerns all tenants: ends of runs,
+# look-ups of API keys, metrics.
 OPERATIONS_SIZE = 4
 ACQUIRE_TIMEOUT_S = 2
-# A borrower waits at most this long in a queue that moves.
+# Seconds after which a caller stops waiting for a connection, even if other callers still get
+# theirs.
 LONGEST_TURN_S = 20
 COMMAND_TIMEOUT_S = 10
-# A listening connection without notifications is checked this often, because a dead one is silent
-# too.
-LISTEN_CHECK_S = 15
-LISTEN_RETRY_S = 1
+# Seconds between two checks of a long-lived connection, because a broken one may give no sign.
+CONNECTION_CHECK_S = 15
+RECONNECT_S = 0.5
 
-# After these errors the same transaction may succeed later: the connection was lost (SQLSTATE 08),
-# the transaction was rolled back (40), resources ran out (53), an operator intervened (57P), or the
-# server is a standby after a fail-over (25006). TimeoutError is the command timeout, or means that
-# no connection was free.
+# After one of these errors the same transaction may succeed later: the connection was lost
+# (SQLSTATE class 08), the transaction was rolled back (40), resources ran out (53), an operator
+# intervened (57P), or the server is a standby after a fail-over (25006). TimeoutError means that a
+# command took too long or that no connection became free.
 _AWAY = (
     OSError,
     TimeoutError,
@@ -45,8 +45,13 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
+    # A migration changed a table that a prepared statement uses. asyncpg prepares the statement
+    # again next time.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.exceptions.OutdatedSchemaCacheError,
 )
-# What PostgreSQL says where there is no such database or login, or its migrations have not run.
+# PostgreSQL raises one of these errors when the database or login does not exist, or when the
+# migrations have not been applied.
 NOT_SET_UP = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -56,22 +61,36 @@ NOT_SET_UP = (
 )
 
 
-class Pool(asyncpg.Pool):
-    """A pool that serves a crowd in turn, and gives up when it makes no progress.
+def _said(error: asyncpg.PostgresError) -> str:
+    """Return the message of a PostgreSQL error without what people wrote.
 
-    With a fixed timeout, 688 of 1,000 requests at once were refused although all of them could have
-    been served within seconds. So a borrower waits as long as others ahead of it are served.
+    The error's DETAIL may contain a whole row, so it is left out. The message of a DataError quotes
+    the wrong value itself, so only its type is returned.
+    """
+    return type(error).__name__ if isinstance(error, asyncpg.DataError) else str(error.args[0])
+
+
+# Logs, Temporal's failures and chained exceptions all print errors with `str`, so this assignment
+# keeps people's texts out of them.
+asyncpg.PostgresError.__str__ = _said  # type: ignore[assignment, method-assign]
+
+
+class Pool(asyncpg.Pool):
+    """A pool whose callers wait for a connection as long as connections are still being handed out.
+
+    With a fixed timeout, 688 of 1,000 simultaneous requests failed, although all could have been
+    served within seconds.
     """
 
     last_acquired_at = 0.0
 
 
 def connect(url: str, *, size: int, role: Role, name: str = "rein") -> Pool:
-    """A pool of at most `size` connections in one role, to be awaited or entered.
+    """Return a pool of at most `size` connections in one role. Await it or enter it to open it.
 
-    It is empty at first, so that a process starts while PostgreSQL is away, and it heals by itself
-    when PostgreSQL is back. In the role `rein_application` only `transaction` meets any rows of
-    tenants; in `rein_operations` every statement meets everybody's.
+    The pool opens connections only when they are needed, so a process can start while PostgreSQL is
+    unavailable. In the role `rein_application`, only `transaction` makes rows of tenants visible;
+    in `rein_operations` every statement sees the rows of all tenants.
     """
     return Pool(
         url,
@@ -92,7 +111,7 @@ def connect(url: str, *, size: int, role: Role, name: str = "rein") -> Pool:
 
 
 class Pools(NamedTuple):
-    """A process's two ways to PostgreSQL."""
+    """The two connection pools of a process: one for single tenants, one for all tenants."""
 
     application: Pool
     operations: Pool
@@ -100,7 +119,10 @@ class Pools(NamedTuple):
     @classmethod
     @asynccontextmanager
     async def connected(cls, url: str, *, size: int, name: str) -> AsyncIterator["Pools"]:
-        """Both pools while the block lasts; the operations have few connections of their own."""
+        """Open both pools inside the block.
+
+        `size` limits the application pool; the operations pool has OPERATIONS_SIZE connections.
+        """
         async with (
             connect(url, size=size, role="rein_application", name=name) as application,
             connect(url, size=OPERATIONS_SIZE, role="rein_operations", name=name) as operations,
@@ -110,9 +132,9 @@ class Pools(NamedTuple):
 
 @asynccontextmanager
 async def acquire(pool: Pool) -> AsyncIterator[Connection]:
-    """Borrow a connection. Inside, do nothing but talk to PostgreSQL.
+    """Borrow a connection for the block. The block should only talk to PostgreSQL.
 
-    Raises Unavailable when PostgreSQL is away, also for a statement in the middle of the block.
+    Raises Unavailable when PostgreSQL is unavailable, also for a statement inside the block.
     """
     conn: PoolConnectionProxy | None = None
     try:
@@ -121,30 +143,32 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
     except _AWAY as error:
         raise _away(error) from error
     except asyncpg.InternalClientError as error:
-        # The server had announced the end of this connection when the statement was sent; drop it.
+        # When the statement was sent, the server had already announced that it would close this
+        # connection, so the connection is discarded.
         if conn is not None:
             conn.terminate()
         raise _away(error) from error
     except asyncpg.InterfaceError as error:
-        # asyncpg raises this while the pool is closing, and for a ROLLBACK on a lost connection.
+        # asyncpg raises InterfaceError while the pool is closing, and for a ROLLBACK on a lost
+        # connection. Any other InterfaceError is a bug in the caller.
         if conn is None or _is_lost(conn):
             raise _away(error) from error
         raise
     finally:
         if conn is not None:
             # release() waits until a timed-out statement is cancelled. If that fails, asyncpg has
-            # closed the connection already, and the result of the block stands.
+            # already closed the connection, and the result of the block stays valid.
             with suppress(*_AWAY):
                 await pool.release(conn, timeout=ACQUIRE_TIMEOUT_S)
 
 
 @asynccontextmanager
 async def transaction(pool: Pool, tenant: str) -> AsyncIterator[Connection]:
-    """Borrow a connection for one transaction that meets only the rows of `tenant`.
+    """Borrow a connection for one transaction that sees only the rows of `tenant`.
 
-    The tenant is a setting of the transaction, never of the session, so the next borrower of the
-    connection does not inherit it; it travels with BEGIN, so it costs no round trip of its own.
-    Raises ValueError when `tenant` is no tenant's id, and what `acquire` raises.
+    PostgreSQL's setting `rein.tenant` lasts until the transaction ends, so the connection's next
+    borrower does not inherit it. It is sent together with BEGIN, so it costs no extra round trip.
+    Raises ValueError when `tenant` is not a valid tenant id, and what `acquire` raises.
     """
     if not TENANT_ID.fullmatch(tenant):
         raise ValueError(f"{tenant!r} is no tenant's id")
@@ -153,7 +177,7 @@ async def transaction(pool: Pool, tenant: str) -> AsyncIterator[Connection]:
         try:
             yield conn
         except BaseException:
-            # A lost connection has no transaction left to roll back.
+            # If the connection was lost, PostgreSQL has already rolled the transaction back.
             with suppress(*_AWAY, asyncpg.InterfaceError):
                 await conn.execute("ROLLBACK")
             raise
@@ -161,9 +185,10 @@ async def transaction(pool: Pool, tenant: str) -> AsyncIterator[Connection]:
 
 
 async def _borrow(pool: Pool) -> PoolConnectionProxy:
-    """A connection, in turn.
+    """Wait in the pool's queue and return a connection.
 
-    Raises TimeoutError when nobody was served for ACQUIRE_TIMEOUT_S, or after LONGEST_TURN_S.
+    Raises TimeoutError when no caller got a connection for ACQUIRE_TIMEOUT_S seconds, and in any
+    case after LONGEST_TURN_S seconds.
     """
     loop = asyncio.get_running_loop()
     watch: asyncio.TimerHandle
@@ -189,54 +214,91 @@ async def _borrow(pool: Pool) -> PoolConnectionProxy:
 async def listen(
     url: str, channel: str, on_notify: Callable[[str], None], on_connected: Callable[[bool], None]
 ) -> None:
-    """Listen to a channel until cancelled, over one connection that is made again when it is lost.
+    """Listen to a PostgreSQL channel until cancelled, and reconnect when the connection is lost.
 
-    `on_connected(True)` is called each time that it listens again, so that what it missed
-    can be read from the rows; `on_connected(False)` when the connection is lost.
+    `on_connected(True)` is called whenever listening begins again. The caller should then read the
+    rows, because notifications in between were lost. `on_connected(False)` tells of a lost
+    connection.
     """
-    while True:
-        try:
-            await _listen_once(url, channel, on_notify, on_connected)
-        except (*_AWAY, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            log.warning("listen_lost", channel=channel, error=type(error).__name__)
-        on_connected(False)
-        await asyncio.sleep(LISTEN_RETRY_S)
+
+    async def subscribe(conn: asyncpg.Connection) -> None:
+        await conn.add_listener(channel, lambda *said: on_notify(str(said[-1])))
+
+    await keep_connected(url, subscribe, on_connected, name=f"rein listening to {channel}")
 
 
-async def _listen_once(
-    url: str, channel: str, on_notify: Callable[[str], None], on_connected: Callable[[bool], None]
+async def keep_connected(
+    url: str,
+    prepare: Callable[[asyncpg.Connection], Awaitable[None]],
+    on_connected: Callable[[bool], None],
+    *,
+    name: str,
+    role: Role | None = None,
 ) -> None:
+    """Hold one connection until cancelled, and open a new one when it is lost.
+
+    `prepare` is awaited on each new connection; then `on_connected(True)` is called.
+    `on_connected(False)` is called when the connection is lost and after each failed try to open
+    one.
+    """
+    settings = {"application_name": name} | ({"role": role} if role else {})
+    while True:
+        connected = False
+        try:
+            async with _session(url, settings) as (conn, lost):
+                await prepare(conn)
+                connected = True
+                on_connected(True)
+                await _until_lost(conn, lost)
+        except (*_AWAY, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            log.warning("connection_lost", connection=name, error=type(error).__name__)
+        on_connected(False)
+        if not connected:
+            await asyncio.sleep(RECONNECT_S)
+
+
+@asynccontextmanager
+async def _session(
+    url: str, settings: dict[str, str]
+) -> AsyncIterator[tuple[asyncpg.Connection, asyncio.Event]]:
+    """Open a connection of its own, outside of any pool.
+
+    The event that comes with it is set when the connection is lost.
+    """
     conn = await asyncpg.connect(
         url,
         timeout=ACQUIRE_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": f"rein listening to {channel}"},
+        server_settings=settings,
     )
     lost = asyncio.Event()
+    conn.add_termination_listener(lambda _: lost.set())
     try:
-        conn.add_termination_listener(lambda _: lost.set())
-        await conn.add_listener(channel, lambda *said: on_notify(str(said[-1])))
-        on_connected(True)
-        while not lost.is_set():
-            try:
-                await asyncio.wait_for(lost.wait(), LISTEN_CHECK_S)
-            except TimeoutError:
-                await conn.execute("SELECT 1")
+        yield conn, lost
     finally:
         conn.terminate()
 
 
-async def _end_transaction(conn: Connection) -> None:
-    """Undo what a borrower left open when it was cancelled at the end of its transaction.
+async def _until_lost(conn: asyncpg.Connection, lost: asyncio.Event) -> None:
+    while not lost.is_set():
+        try:
+            await asyncio.wait_for(lost.wait(), CONNECTION_CHECK_S)
+        except TimeoutError:
+            await conn.execute("SELECT 1")
 
-    Nothing here changes a session, so there is nothing else to undo, and mostly no round trip.
+
+async def _end_transaction(conn: Connection) -> None:
+    """Roll back the transaction that a borrower left open because it was cancelled.
+
+    Borrowers never change the settings of a session, so there is nothing else to reset, and usually
+    no round trip is needed.
     """
     if conn.is_in_transaction():
         await conn.execute("ROLLBACK")
 
 
 async def _teach_jsonb(conn: Connection) -> None:
-    """Write jsonb from all that pydantic can serialise (models, UUID, Decimal, dates)."""
+    """Let the connection store as jsonb what pydantic can serialise, such as models and dates."""
 
     def encode(value: Any) -> bytes:
         return b"\x01" + to_json(value)
@@ -252,7 +314,7 @@ async def _teach_jsonb(conn: Connection) -> None:
 def _is_lost(conn: PoolConnectionProxy) -> bool:
     try:
         return conn.is_closed()
-    except asyncpg.InterfaceError:  # the pool took the connection back because it was lost
+    except asyncpg.InterfaceError:  # The pool has taken a lost connection back already.
         return True
 
 

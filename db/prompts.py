@@ -1,4 +1,4 @@
-"""Prompt versions: immutable bodies, and the one of each stage that new runs use."""
+"""Prompt versions: their unchangeable texts, and the version of each stage that new runs use."""
 
 from db.pool import Connection
 from domain.runs import PromptRef
@@ -7,10 +7,10 @@ from domain.runs import PromptRef
 async def insert_prompt_version(
     conn: Connection, stage: str, version: int, sha256: str, body: str
 ) -> str:
-    """Register a version that a person wrote; return the hash stored under its number.
+    """Store a prompt version, and return the hash that is stored for this stage and version.
 
-    A new version is deployed when it is registered. A changed body under an old number changes
-    nothing: the hash that comes back differs, and the caller refuses to go on.
+    A newly stored version is deployed at once. If the version exists already, nothing changes; when
+    its text differs, the returned hash differs from `sha256`, and the caller must stop.
     """
     stored: str = await conn.fetchval(
         """
@@ -34,7 +34,7 @@ async def insert_prompt_version(
 
 
 async def select_prompt_body(conn: Connection, ref: PromptRef) -> str | None:
-    """The exact words that a reference names; None when they are not registered."""
+    """Return the text of exactly this prompt version and hash, or None when it is not stored."""
     body: str | None = await conn.fetchval(
         "SELECT body FROM prompt_versions WHERE stage = $1 AND version = $2 AND sha256 = $3",
         ref.stage,
@@ -45,7 +45,7 @@ async def select_prompt_body(conn: Connection, ref: PromptRef) -> str | None:
 
 
 async def select_current_prompts(conn: Connection) -> dict[str, PromptRef]:
-    """The version of each stage that new runs use: the one deployed last."""
+    """Return for each stage the prompt version that new runs use: the one deployed last."""
     rows = await conn.fetch(
         """
         SELECT DISTINCT ON (stage) stage, version, sha256
@@ -58,7 +58,7 @@ async def select_current_prompts(conn: Connection) -> dict[str, PromptRef]:
 
 
 async def select_prompt(conn: Connection, stage: str, version: int) -> PromptRef | None:
-    """A reference to one version, deployed or not."""
+    """Return the reference to one prompt version, deployed or not; None when it is not stored."""
     row = await conn.fetchrow(
         "SELECT stage, version, sha256 FROM prompt_versions WHERE stage = $1 AND version = $2",
         stage,

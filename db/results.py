@@ -1,4 +1,4 @@
-"""Reading runs back: one of any kind, a goal whole, pages of them, single results."""
+"""Queries that read runs and their results: single runs, whole goals, pages of a list."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,6 +7,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from db.calls import SPENT
 from db.pool import Connection
 from domain.plans import Plan
 from domain.resolutions import Resolution
@@ -18,32 +19,44 @@ from domain.results import (
     RunReport,
     RunSummary,
 )
-from domain.runs import RunKind, RunStatus
+from domain.runs import RefusalCode, RunKind, RunStatus
 
-# While a run is under way its bill is summed from the ledger; at its end the sum is in its row.
-_RUN = """
+# While a run is under way, its tokens and cost are summed from its model calls. At its end these
+# sums are stored in its row and read from there.
+_RUN = f"""
     SELECT r.trace_id, r.kind, r.status, r.stage, r.user_id, r.created_at, r.started_at,
            r.finished_at, r.quality_score, r.error_code, r.error_message, r.outcome, r.manifest,
-           r.duration_ms, r.goal_id, r.request -> 'rerun' AS rerun,
+           r.duration_ms, r.goal_id, r.refusal_code, r.request -> 'rerun' AS rerun,
            CASE WHEN r.finished_at IS NULL THEN spent.input_tokens ELSE r.input_tokens
             END AS input_tokens,
            CASE WHEN r.finished_at IS NULL THEN spent.output_tokens ELSE r.output_tokens
             END AS output_tokens,
-           CASE WHEN r.finished_at IS NULL THEN spent.cost_usd ELSE r.cost_usd END AS cost_usd
+           CASE WHEN r.finished_at IS NULL THEN spent.cost_usd ELSE r.cost_usd END AS cost_usd,
+           (SELECT e.data || jsonb_build_object('since', e.at)
+              FROM run_events e
+             WHERE e.trace_id = r.trace_id AND r.finished_at IS NULL
+               AND e.kind IN ('start_refused', 'stage_retrying')
+               AND coalesce((e.data ->> 'next_try_at')::timestamptz > now(), true)
+               AND NOT EXISTS (SELECT FROM run_events later
+                                WHERE later.trace_id = e.trace_id AND later.seq > e.seq
+                                  AND (later.stage = e.stage OR e.stage IS NULL))
+             ORDER BY e.seq DESC
+             LIMIT 1) AS waiting,
+           CASE WHEN r.finished_at IS NULL THEN spent.unknown_calls ELSE r.unknown_calls
+            END AS unknown_calls,
+           CASE WHEN r.finished_at IS NULL THEN spent.cost_unknown_usd ELSE r.cost_unknown_usd
+            END AS cost_unknown_usd
       FROM runs r
      CROSS JOIN LATERAL (
-           SELECT coalesce(sum(input_tokens), 0) AS input_tokens,
-                  coalesce(sum(output_tokens + thought_tokens), 0) AS output_tokens,
-                  CASE WHEN bool_or(cost_usd IS NULL AND state = 'answered') THEN NULL
-                       ELSE coalesce(sum(cost_usd), 0) END AS cost_usd
+           SELECT {SPENT}
              FROM llm_calls
             WHERE trace_id = r.trace_id AND r.finished_at IS NULL) spent
      WHERE r.trace_id = $1 AND r.tenant_id = $2
-"""
+"""  # noqa: S608 - interpolates constants only
 
-# What a rerun takes over is named by its request and stays with the run that made it. The ids are
-# columns of a materialised CTE, because under row-level security a condition may use an index only
-# if nothing in it could tell of a row, as an operator on jsonb could.
+# A rerun uses results of an earlier run. Its request names them by id, and they stay stored with
+# the run that made them. A materialised CTE turns these ids into columns: under row-level security
+# PostgreSQL uses an index only for conditions with leakproof operators, and those of jsonb are not.
 _GOAL = f"""
     WITH run AS MATERIALIZED (
         SELECT *, coalesce((rerun ->> 'clarified_by')::uuid, trace_id) AS clarified_by,
@@ -52,7 +65,7 @@ _GOAL = f"""
                (rerun ->> 'plan_id')::uuid AS plan_id
           FROM ({_RUN}) AS run
     )
-    SELECT r.*, g.goal, g.locale, g.context, c.body AS clarified, drafts.drafts
+    SELECT r.*, g.goal, g.locale, g.time_zone, g.context, c.body AS clarified, drafts.drafts
       FROM run r
       JOIN goals g ON g.trace_id = r.goal_id
       LEFT JOIN clarified_goals c ON c.trace_id = r.clarified_by
@@ -74,7 +87,8 @@ _GOAL = f"""
 
 _SUMMARY = """
            r.trace_id, r.kind, r.status, r.stage, r.user_id, r.quality_score, r.error_code,
-           r.cost_usd, r.duration_ms, r.source_trace_id, r.created_at, r.finished_at
+           r.cost_usd, r.cost_unknown_usd, r.duration_ms, r.source_trace_id, r.created_at,
+           r.finished_at, r.refusal_code
 """
 _RUNS = f"SELECT {_SUMMARY}, r.outcome ->> 'title' AS title FROM runs r"  # noqa: S608
 _GOALS = f"""
@@ -87,14 +101,14 @@ _GOALS = f"""
 
 
 class Position(NamedTuple):
-    """The last run of a page: the next page begins after it."""
+    """Where a page ends: the last run on it. The next page begins after this run."""
 
     created_at: datetime
     trace_id: UUID
 
 
 class Filters(NamedTuple):
-    """What a list of a tenant's runs is narrowed to; None does not narrow."""
+    """The conditions that narrow a list of a tenant's runs. None means no condition."""
 
     tenant: str
     kind: RunKind | None = None
@@ -104,10 +118,16 @@ class Filters(NamedTuple):
     since: datetime | None = None
     before: datetime | None = None
     user_id: str | None = None
+    refusal_code: RefusalCode | None = None
     text: str | None = None
+    goal_ids: Sequence[UUID] | None = None
 
 
-# Only the conditions that are asked for stand in the statement, so that each can use its index.
+# If more goals than this contain the words of a search, the search reads the list of runs in order
+# instead, because it soon finds enough goals for a page.
+MOST_FOUND = 1000
+
+# A query contains only the conditions that are asked for, so that each of them can use its index.
 _CONDITIONS = {
     "tenant": "r.tenant_id = {}",
     "kind": "r.kind = {}",
@@ -117,18 +137,21 @@ _CONDITIONS = {
     "since": "r.created_at >= {}",
     "before": "r.created_at < {}",
     "user_id": "r.user_id = {}",
-    "text": "r.goal_id IN (SELECT goals_with_words($1, {}))",  # $1: the tenant, always the first
+    "refusal_code": "r.refusal_code = {}",
+    "text": "NOT EXISTS (SELECT FROM unnest((SELECT string_to_array(goal_words({}), ' '))) AS word"
+    " WHERE strpos(g.words, word) = 0)",
+    "goal_ids": "r.goal_id = ANY({})",
 }
 
 
 async def select_run(conn: Connection, tenant: str, trace_id: UUID) -> RunReport | None:
-    """A tenant's run of any kind."""
+    """Return a tenant's run of any kind, or None when the tenant has no such run."""
     row = await conn.fetchrow(_RUN, trace_id, tenant)
     return None if row is None else RunReport.model_validate(_run_fields(row))
 
 
 async def select_goal(conn: Connection, tenant: str, trace_id: UUID) -> GoalReport | None:
-    """A tenant's goal with everything that came of it so far."""
+    """Return a tenant's goal with all results so far, or None when the tenant has no such goal."""
     row = await conn.fetchrow(f"{_GOAL} WHERE r.kind = 'goal_generation'", trace_id, tenant)
     return None if row is None else _goal(row)
 
@@ -136,7 +159,10 @@ async def select_goal(conn: Connection, tenant: str, trace_id: UUID) -> GoalRepo
 async def select_runs(
     conn: Connection, filters: Filters, after: Position | None, limit: int
 ) -> list[RunSummary]:
-    """A page of runs of any kind, newest first."""
+    """Return a page of at most `limit` runs of any kind, newest first.
+
+    The page begins after the position `after`, or with the newest run when `after` is None.
+    """
     rows = await _page(conn, _RUNS, filters, after, limit)
     return [RunSummary.model_validate(dict(row)) for row in rows]
 
@@ -144,8 +170,13 @@ async def select_runs(
 async def select_goals(
     conn: Connection, filters: Filters, after: Position | None, limit: int
 ) -> list[GoalSummary]:
-    """A page of goals, newest first."""
+    """Return a page of at most `limit` goals, newest first.
+
+    The page begins after the position `after`, or with the newest goal when `after` is None.
+    """
     filters = filters._replace(kind="goal_generation")
+    if filters.text is not None:
+        filters = await _found(conn, filters, filters.text)
     rows = await _page(conn, _GOALS, filters, after, limit)
     return [GoalSummary.model_validate(dict(row)) for row in rows]
 
@@ -153,7 +184,7 @@ async def select_goals(
 async def select_stored_resolution(
     conn: Connection, tenant: str, resolution_id: UUID
 ) -> tuple[UUID, Resolution] | None:
-    """A tenant's resolution with the trace id of its run."""
+    """Return a tenant's resolution and the trace id of its run, or None when there is none."""
     row = await conn.fetchrow(
         "SELECT trace_id, body FROM resolutions WHERE resolution_id = $1 AND tenant_id = $2",
         resolution_id,
@@ -165,11 +196,24 @@ async def select_stored_resolution(
 async def select_stored_plan(
     conn: Connection, tenant: str, plan_id: UUID
 ) -> tuple[UUID, Plan] | None:
-    """A tenant's plan with the trace id of its run."""
+    """Return a tenant's plan and the trace id of its run, or None when there is none."""
     row = await conn.fetchrow(
         "SELECT trace_id, body FROM plans WHERE plan_id = $1 AND tenant_id = $2", plan_id, tenant
     )
     return None if row is None else (row["trace_id"], Plan.model_validate(row["body"]))
+
+
+async def _found(conn: Connection, filters: Filters, text: str) -> Filters:
+    """Replace the searched text by the ids of the goals that contain all its words.
+
+    If there are more than MOST_FOUND such goals, the filters are returned unchanged.
+    """
+    rows = await conn.fetch(
+        "SELECT goals_with_words($1, $2, $3) AS goal_id", filters.tenant, text, MOST_FOUND + 1
+    )
+    if len(rows) > MOST_FOUND:
+        return filters
+    return filters._replace(text=None, goal_ids=[row["goal_id"] for row in rows])
 
 
 async def _page(

@@ -1,27 +1,50 @@
-"""The row of a run of any kind: accepted, looked up, ended."""
+"""The rows of runs of any kind: storing an accepted run, looking it up, recording its end."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from db.calls import LOSE, SETTLED_CALL, SPENT
 from db.pool import Connection
+from domain.ledger import SettledCall
+from domain.reconcile import Cursor
 from domain.results import FoundRun
 from domain.runs import RunKind, RunRequest, RunStatus, workflow_id
 
 
 class StoredRequest(NamedTuple):
-    """The input that a run's workflow is started with: JSON, to be read by its kind's model."""
+    """The input of a run's workflow as JSON, which the request model of the run's kind can read."""
 
     trace_id: UUID
     kind: RunKind
     body: dict[str, Any]
 
 
+class Quiet(NamedTuple):
+    """An unfinished run without any event for a while; `cursor` is its position for paging."""
+
+    cursor: Cursor
+    workflow_id: str
+
+
+class Ended(NamedTuple):
+    """One execution (Temporal run) of a workflow that has ended, and when it ended."""
+
+    workflow_id: str
+    run_id: str
+    at: datetime
+
+
 async def insert_run(
     conn: Connection, request: RunRequest, *, user_id: str, goal_id: UUID, created_at: datetime
 ) -> None:
-    """Store an accepted run. `goal_id` is the trace id of the run that holds the person's words."""
+    """Store an accepted run.
+
+    `goal_id` is the trace id of the run whose row holds the person's goal in words; a rerun refers
+    to another run here.
+    """
     await conn.execute(
         """
         INSERT INTO runs (trace_id, kind, user_id, pseudonym, workflow_id, request, manifest,
@@ -42,13 +65,18 @@ async def insert_run(
 
 
 async def lock_run(conn: Connection, trace_id: UUID) -> RunKind | None:
-    """Lock a run's row until the transaction ends, and act for its tenant from here on.
+    """Lock a run's row and its calls under way, and act for the run's tenant, in this transaction.
 
-    Returns its kind; None when nobody accepted such a run. Only operations may see any tenant's.
+    No call can be settled while the cost of the run is summed. Return the kind of the run, or None
+    when no such run was accepted. Call it in the role `rein_operations`, which sees the runs of all
+    tenants.
     """
     kind: RunKind | None = await conn.fetchval(
         """
-        SELECT kind, set_config('rein.tenant', tenant_id, true)
+        WITH calls AS (
+            SELECT FROM llm_calls WHERE trace_id = $1 AND state = 'reserved' FOR UPDATE
+        )
+        SELECT kind, set_config('rein.tenant', tenant_id, true), (SELECT count(*) FROM calls)
           FROM runs WHERE trace_id = $1
            FOR UPDATE
         """,
@@ -67,29 +95,17 @@ async def finish_run(
     error_message: str | None,
     outcome: dict[str, Any] | None,
     ended_at: datetime,
-) -> bool:
-    """Record how a run ended, with what it used in all. False when it had ended before.
+) -> list[SettledCall] | None:
+    """Record how a run ended, with all tokens and the whole cost that it used.
 
-    An operator's reset makes another Temporal run of the same workflow: its end replaces the old.
+    None means that this end was recorded before. If an operator has reset the workflow, its new
+    Temporal run ends too, and that end replaces the earlier one. Calls that are still reserved are
+    settled as lost, because nobody will use their answers. Return the settled calls whose spans
+    were never stored, because their attempts died or were given up, so that the caller can store
+    the spans.
     """
-    updated = await conn.fetchval(
-        """
-        UPDATE runs
-           SET status = $2, error_code = $3, error_message = $4, outcome = $5, finished_at = $6,
-               quality_score = ($5::jsonb ->> 'quality_score')::float8,
-               duration_ms = greatest(0, extract(epoch FROM $6 - created_at) * 1000)::bigint,
-               input_tokens = spent.input_tokens, output_tokens = spent.output_tokens,
-               cost_usd = spent.cost_usd, workflow_run_id = $7
-          FROM (SELECT coalesce(sum(input_tokens), 0) AS input_tokens,
-                       coalesce(sum(output_tokens + thought_tokens), 0) AS output_tokens,
-                       CASE WHEN bool_or(cost_usd IS NULL AND state = 'answered') THEN NULL
-                            ELSE coalesce(sum(cost_usd), 0) END AS cost_usd
-                  FROM llm_calls
-                 WHERE trace_id = $1) AS spent
-         WHERE trace_id = $1
-           AND (finished_at IS NULL OR (workflow_run_id <> $7 AND finished_at < $6))
-        RETURNING true
-        """,
+    calls = await conn.fetchval(
+        _FINISH,
         trace_id,
         status,
         error_code,
@@ -98,11 +114,75 @@ async def finish_run(
         ended_at,
         workflow_run_id,
     )
-    return updated is not None
+    return None if calls is None else [SettledCall.model_validate(call) for call in calls]
+
+
+_FINISH = f"""
+    WITH before AS (
+        SELECT finished_at FROM runs WHERE trace_id = $1
+    ), again AS (
+        -- when the run went on after an operator's reset: what lies before was no work
+        SELECT min(at) AS at
+          FROM run_events, before
+         WHERE trace_id = $1 AND kind <> 'finished' AND at > before.finished_at
+    ), finished AS (
+        UPDATE runs
+           SET status = $2, error_code = $3, error_message = $4, outcome = $5, finished_at = $6,
+               quality_score = ($5::jsonb ->> 'quality_score')::float8,
+               duration_ms = greatest(0,
+                   CASE WHEN runs.finished_at IS NULL THEN extract(epoch FROM $6 - created_at)
+                        ELSE extract(epoch FROM $6 - again.at) END * 1000
+                   + coalesce(runs.duration_ms, 0))::bigint,
+               input_tokens = spent.input_tokens, output_tokens = spent.output_tokens,
+               cost_usd = spent.cost_usd, unknown_calls = spent.unknown_calls,
+               cost_unknown_usd = spent.cost_unknown_usd, workflow_run_id = $7
+          FROM (SELECT {SPENT} FROM llm_calls WHERE trace_id = $1) AS spent, again
+         WHERE trace_id = $1
+           AND (finished_at IS NULL OR (workflow_run_id <> $7 AND finished_at < $6))
+        RETURNING true
+    ), lost AS (
+        UPDATE llm_calls SET {LOSE}
+         WHERE trace_id = $1 AND state = 'reserved' AND EXISTS (SELECT FROM finished)
+        RETURNING *
+    ), calls AS (
+        SELECT * FROM lost
+        UNION ALL
+        SELECT * FROM llm_calls
+         WHERE trace_id = $1 AND state IN ('answered', 'unknown')
+           -- the end before a reset has seen to the earlier ones
+           AND started_at > coalesce((SELECT finished_at FROM before), '-infinity')
+    )
+    SELECT coalesce(jsonb_agg({SETTLED_CALL}) FILTER (WHERE call_id IS NOT NULL), '[]')
+      FROM finished
+      LEFT JOIN calls ON NOT EXISTS (
+           SELECT FROM trace_outbox WHERE kind = 'span' AND id = call_id::text)
+    HAVING count(*) > 0
+"""  # noqa: S608 - interpolates constants only
+
+
+class RunEnded(NamedTuple):
+    """How a run ended."""
+
+    kind: RunKind
+    status: RunStatus
+    duration: timedelta
+    cost_usd: Decimal | None
+
+
+async def select_end(conn: Connection, trace_id: UUID) -> RunEnded | None:
+    """Return how a run of any tenant ended, or None if it has no row or has not ended."""
+    row = await conn.fetchrow(
+        """
+        SELECT kind, status, duration_ms * interval '1 millisecond', cost_usd
+          FROM runs WHERE trace_id = $1 AND finished_at IS NOT NULL
+        """,
+        trace_id,
+    )
+    return None if row is None else RunEnded(*row)
 
 
 async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
-    """Whether a tenant has such a run, and where it stands."""
+    """Return the kind and status of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, status, last_seq FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -111,8 +191,26 @@ async def select_found_run(conn: Connection, tenant: str, trace_id: UUID) -> Fou
     return None if row is None else FoundRun.model_validate(dict(row))
 
 
+async def lock_found_run(conn: Connection, tenant: str, trace_id: UUID) -> FoundRun | None:
+    """Return the kind and status of a tenant's run, and lock its row until the transaction ends.
+
+    None means that the tenant has no such run. The lock makes people who rate the same run at the
+    same time wait for each other.
+    """
+    row = await conn.fetchrow(
+        """
+        SELECT trace_id, kind, status, last_seq
+          FROM runs WHERE trace_id = $1 AND tenant_id = $2
+           FOR NO KEY UPDATE
+        """,
+        trace_id,
+        tenant,
+    )
+    return None if row is None else FoundRun.model_validate(dict(row))
+
+
 async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> StoredRequest | None:
-    """The input of a tenant's run."""
+    """Return the input of a tenant's run, or None when the tenant has no such run."""
     row = await conn.fetchrow(
         "SELECT trace_id, kind, request FROM runs WHERE trace_id = $1 AND tenant_id = $2",
         trace_id,
@@ -121,40 +219,122 @@ async def select_request(conn: Connection, tenant: str, trace_id: UUID) -> Store
     return None if row is None else StoredRequest(*row)
 
 
-async def select_unfinished(conn: Connection, grace: timedelta) -> list[str]:
-    """The workflow ids of runs that were accepted longer ago than `grace` and have not ended."""
+async def select_quiet(
+    conn: Connection, grace: timedelta, after: Cursor | None, limit: int
+) -> list[Quiet]:
+    """Return at most `limit` unfinished runs without an event for `grace`, oldest first.
+
+    A run that is under way writes an event at each stage and attempt, so a quiet one may have
+    lost its workflow. `after` is the last run of the page before; None starts at the oldest.
+    """
     rows = await conn.fetch(
         """
-        SELECT workflow_id
+        SELECT trace_id, created_at, workflow_id
           FROM runs
-         WHERE finished_at IS NULL AND created_at < now() - $1::interval
-         ORDER BY created_at
+         WHERE finished_at IS NULL
+           AND created_at < now() - $1::interval
+           AND ($2::timestamptz IS NULL OR (created_at, trace_id) > ($2, $3::uuid))
+           AND NOT EXISTS (SELECT FROM run_events e
+                            WHERE e.trace_id = runs.trace_id
+                              AND e.seq = runs.last_seq
+                              AND e.at > now() - $1::interval)
+         ORDER BY created_at, trace_id
+         LIMIT $4
         """,
         grace,
+        after.created_at if after else None,
+        after.trace_id if after else None,
+        limit,
+    )
+    return [
+        Quiet(Cursor(created_at=row["created_at"], trace_id=row["trace_id"]), row["workflow_id"])
+        for row in rows
+    ]
+
+
+async def select_not_closed(conn: Connection, ended: Sequence[Ended]) -> list[str]:
+    """Return the ids of those workflows whose given end is not recorded in the run's row.
+
+    These are runs without an end, and runs whose recorded end belongs to an earlier execution.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT r.workflow_id
+          FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS e (workflow_id, run_id, at)
+          JOIN runs r USING (workflow_id)
+         WHERE r.finished_at IS NULL
+            OR (r.workflow_run_id <> e.run_id AND r.finished_at < e.at)
+        """,
+        [each.workflow_id for each in ended],
+        [each.run_id for each in ended],
+        [each.at for each in ended],
     )
     return [row["workflow_id"] for row in rows]
 
 
-async def select_requests(conn: Connection, workflow_ids: Sequence[str]) -> list[StoredRequest]:
-    """The inputs of these workflows; the oldest run first."""
-    rows = await conn.fetch(
-        """
-        SELECT trace_id, kind, request
-          FROM runs WHERE workflow_id = ANY($1) ORDER BY created_at
-        """,
-        workflow_ids,
+async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest | None:
+    """Return the input of the workflow with this id, or None if no run has it.
+
+    Call it in the role `rein_operations`, because it reads the runs of all tenants.
+    """
+    row = await conn.fetchrow(
+        "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
-    return [StoredRequest(*row) for row in rows]
+    return None if row is None else StoredRequest(*row)
 
 
-async def count_recent_runs(conn: Connection) -> dict[str, int]:
-    """Runs by status: those that have not ended, and those accepted in the last 24 hours."""
+class RecentRuns(NamedTuple):
+    """What is known at a moment, for the gauges of `/metrics`.
+
+    `by_status` counts the runs that have not ended, and those that ended in the last hour.
+    `oldest_accepted_s` is the age of the oldest accepted run that has not begun. The unknown calls
+    and their cost are those of the last 24 hours.
+    """
+
+    by_status: dict[str, int]
+    oldest_accepted_s: float
+    unknown_calls: int
+    cost_unknown_usd: Decimal
+
+
+async def count_recent_runs(conn: Connection) -> RecentRuns:
+    """Count what the gauges show. It reads indexes of what is open or recent, no whole table."""
     rows = await conn.fetch(
         """
-        SELECT status, count(*) AS runs
-          FROM runs
-         WHERE finished_at IS NULL OR created_at > now() - interval '24 hours'
+        SELECT status, count(*) AS runs FROM (
+            SELECT status FROM runs WHERE finished_at IS NULL
+            UNION ALL
+            SELECT status FROM runs WHERE finished_at > now() - interval '1 hour'
+        ) AS recent
          GROUP BY status
         """
     )
-    return {row["status"]: row["runs"] for row in rows}
+    row = await conn.fetchrow(
+        """
+        SELECT (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+                  FROM runs WHERE finished_at IS NULL AND status = 'accepted') AS oldest,
+               count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd
+          FROM llm_calls
+         WHERE cost_at_most AND finished_at > now() - interval '24 hours'
+        """
+    )
+    return RecentRuns(
+        by_status={row["status"]: row["runs"] for row in rows},
+        oldest_accepted_s=row["oldest"] if row else 0,
+        unknown_calls=row["calls"] if row else 0,
+        cost_unknown_usd=row["cost_usd"] if row else Decimal(0),
+    )
+
+
+async def count_refused_starts(conn: Connection) -> int:
+    """Count the accepted runs that Temporal refused to start and that have not started since."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM runs r
+         WHERE finished_at IS NULL AND status = 'accepted'
+           AND EXISTS (SELECT FROM run_events e
+                        WHERE e.trace_id = r.trace_id AND e.kind = 'start_refused')
+        """
+    )
+    return count

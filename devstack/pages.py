@@ -170,6 +170,8 @@ def _facts(run: Json) -> RenderableType:
     table.columns[0].width = 8
     tokens = f"{run['input_tokens']:,} tokens in, {run['output_tokens']:,} out"
     cost = f"${run['cost_usd']}" if run["cost_usd"] is not None else "price not known"
+    if run["unknown_calls"]:
+        cost = f"at most {cost}"
     seconds = f"{run['duration_ms'] / 1000:.1f} s" if run["duration_ms"] is not None else "–"
     table.add_row("took", f"{seconds} · {tokens} · {cost} · {run['manifest']['model']}")
     return Group(heading(f"This run · {run['status']}"), indent(table))

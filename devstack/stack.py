@@ -17,7 +17,7 @@ import httpx
 from devstack.keys import ensure_key
 from devstack.migrations import ensure_migrated
 from devstack.ports import Ports
-from devstack.postgres import Postgres
+from devstack.postgres import SUPERUSER, Postgres
 from devstack.processes import Child, PidFile, Spec, ready
 from devstack.temporal import Temporal, TemporalOptions, answers
 
@@ -72,10 +72,10 @@ class Stack:
         self.key = ""
         self._watchers: list[asyncio.Task[None]] = []
         self._deaths: asyncio.Queue[Service] = asyncio.Queue()
+        self._postgres = Postgres(self.state, self.ports.postgres, durable=durable)
         self.env = _inherited() | self._addresses() | dict(env or {})
         self._report = report or (lambda _service, _state, _seconds: None)
         self._pids = PidFile(self.state / "pids.json")
-        self._postgres = Postgres(self.state, self.ports.postgres, durable=durable)
         self._temporal = Temporal(
             self.state,
             port=self.ports.temporal,
@@ -92,7 +92,7 @@ class Stack:
             "REIN_API_OPERATIONS_PORT": str(ports.api_operations),
         }
         if "postgres" in self.services:
-            env["DATABASE_URL"] = f"postgresql://rein@127.0.0.1:{ports.postgres}/rein"
+            env["DATABASE_URL"] = self._postgres.url()
         if "temporal" in self.services:
             env["TEMPORAL_ADDRESS"] = f"127.0.0.1:{ports.temporal}"
             env["TEMPORAL_UI_URL"] = f"http://127.0.0.1:{ports.temporal_ui}"
@@ -107,7 +107,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Addresses by name: api, api_operations, temporal (and _ui, _http), postgres …"""
+        """Addresses by name: api, api_operations, temporal (and _ui, _http), postgres (_admin) …"""
         named = {
             "temporal": "TEMPORAL_ADDRESS",
             "temporal_ui": "TEMPORAL_UI_URL",
@@ -122,6 +122,8 @@ class Stack:
         found["api_operations"] = f"http://127.0.0.1:{self.ports.api_operations}"
         if "temporal" in self.services:
             found["temporal_http"] = self._temporal.http_url
+        if "postgres" in self.services:
+            found["postgres_admin"] = self._postgres.url(SUPERUSER, "postgres")
         return found
 
     def client(self, timeout_s: float, *, connections: int = 100) -> httpx.AsyncClient:
@@ -141,6 +143,7 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         self.state.mkdir(parents=True, exist_ok=True)
+        self.state.chmod(0o700)  # passwords, keys and what people wrote are in it
         up = {service: asyncio.Event() for service in self.services}
         try:
             async with asyncio.TaskGroup() as group:

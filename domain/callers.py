@@ -1,4 +1,4 @@
-"""Callers: services with an API key, each of a tenant that owns what it makes."""
+"""Callers of the API: services with an API key. Each belongs to a tenant, which owns its runs."""
 
 import hashlib
 import hmac
@@ -9,9 +9,11 @@ from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-# A tenant's id is written into SQL and into Temporal's queries unquoted, so it has few characters.
+# A tenant's id is inserted into SQL text (db/pool.py) without escaping, so it may contain only
+# characters that need no escaping.
 TENANT_ID = re.compile(r"[a-z][a-z0-9-]{0,39}")
-# An installation that serves only itself uses this tenant; rows from before tenants belong to it.
+# The default tenant. Installations without API keys use it, and it owns all rows that were stored
+# before tenants existed.
 LOCAL_TENANT = "local"
 
 Scope = Literal["goals:read", "goals:write", "feedback:write", "analytics:read", "ops"]
@@ -20,13 +22,13 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 MINUTE = timedelta(minutes=1)
 
 KEY_ID = re.compile(r"[a-z0-9]{12}")
-# An environment may hold underscores; a key's id and its secret never do, so the text has one
-# reading. 43 characters of 62 are 256 bits.
+# The environment may contain underscores, but the key's id and its secret never do, so every key
+# can be split in only one way. A secret of 43 characters from an alphabet of 62 holds 256 bits.
 _CREDENTIAL = re.compile(r"rk_([A-Za-z0-9._-]{1,40})_([a-z0-9]{12})_([A-Za-z0-9]{43})")
 
 
 class Limits(BaseModel):
-    """What a tenant may use. None: without a limit."""
+    """The limits of a tenant's usage. None means that there is no such limit."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,7 +40,11 @@ class Limits(BaseModel):
 
 
 class Caller(BaseModel):
-    """Who sends a request. `scopes` may name some that this release does not know."""
+    """The authenticated sender of a request.
+
+    `scopes` may contain names that only a newer release knows; no route of this release asks for
+    them, so they grant nothing.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,7 +55,7 @@ class Caller(BaseModel):
 
 
 class Credential(NamedTuple):
-    """An API key as its caller holds it: `rk_<environment>_<key id>_<secret>`."""
+    """An API key in the form that the caller sends: `rk_<environment>_<key id>_<secret>`."""
 
     environment: str
     key_id: str
@@ -57,22 +63,26 @@ class Credential(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None when the text is no key."""
+        """Split the text of an API key. Return None when the text does not have a key's form."""
         found = _CREDENTIAL.fullmatch(text)
         return found and cls(found[1], found[2], SecretStr(found[3]))
 
     def reveal(self) -> str:
-        """The text that is sent; nothing else shows the secret."""
+        """Return the key's full text with the secret, which `repr` and logs never show."""
         return f"rk_{self.environment}_{self.key_id}_{self.secret.get_secret_value()}"
 
     def mac(self, pepper: SecretStr) -> bytes:
-        """What is stored instead of the secret: HMAC-SHA-256 with the pepper, 32 bytes."""
+        """Return the HMAC-SHA-256 of the secret, 32 bytes, which is stored instead of the secret.
+
+        `pepper` is the HMAC's key. It is not stored in PostgreSQL, so a stolen database alone
+        does not allow anybody to test guessed secrets.
+        """
         key, secret = pepper.get_secret_value(), self.secret.get_secret_value()
         return hmac.new(key.encode(), secret.encode(), hashlib.sha256).digest()
 
 
 class ApiKey(BaseModel):
-    """An API key as it is stored, with the limits of its tenant."""
+    """A stored API key, with the limits of its tenant."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,18 +98,21 @@ class ApiKey(BaseModel):
     limits: Limits
 
     def is_opened_by(self, credential: Credential, pepper: SecretStr) -> bool:
-        """Whether it is this key's secret; the comparison takes the same time for any other."""
+        """Tell whether the credential's secret is the secret of this key.
+
+        The comparison takes constant time, so its duration reveals nothing about the secret.
+        """
         return hmac.compare_digest(self.secret_mac, credential.mac(pepper))
 
     def refusal(self, now: datetime) -> Literal["revoked", "expired"] | None:
-        """Why the key is not taken any more; None while it is."""
+        """Return why the key is no longer accepted, or None while it is valid."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at <= now else None
 
 
 class Quota(NamedTuple):
-    """How much of a limit is left, and after how many seconds all of it is there again."""
+    """How much of a limit is left. The full limit is available again after `reset_s` seconds."""
 
     limit: int
     remaining: int
@@ -115,9 +128,11 @@ class Quota(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """A tenant's runs a minute (GCRA): `limit` at once, then one whenever an interval has passed.
+    """The rate limit of a tenant's runs, `limit` per minute (GCRA, a form of leaky bucket).
 
-    `ahead` is how far the tenant is before its even pace once this run is counted.
+    A tenant may start `limit` runs at once, then one more after each interval of 60 s / `limit`.
+    `ahead` is how far in the future the next run would be due at that even rate, with the current
+    run counted. The current run is admitted when `ahead` is at most one minute.
     """
 
     limit: int
@@ -125,22 +140,25 @@ class Pace(NamedTuple):
 
     @staticmethod
     def interval(limit: int) -> timedelta:
-        """Between two runs at the even pace; rounded down, so that `limit` of them fit a minute."""
+        """Return the time between two runs at the even rate.
+
+        The time is rounded down to a microsecond, so that `limit` runs fit into one minute.
+        """
         return max(MINUTE // limit, timedelta.resolution)
 
     @property
     def retry_after_s(self) -> int:
-        """Seconds until this run can be admitted; 0 when it is admitted now."""
+        """The seconds until this run can be admitted; 0 when it is admitted now."""
         return _whole_seconds(self.ahead - MINUTE)
 
     @property
     def quota(self) -> Quota:
-        """What is left once this run is counted, or without it when it is refused."""
+        """The quota that is left. An admitted run is counted, a refused run is not."""
         interval = self.interval(self.limit)
         counted = self.ahead - interval if self.retry_after_s else self.ahead
         return Quota(self.limit, (MINUTE - counted) // interval, _whole_seconds(counted))
 
 
 def _whole_seconds(time: timedelta) -> int:
-    """Rounded up; 0 for what has passed."""
+    """Round a duration up to whole seconds; a negative duration gives 0."""
     return max(0, -(-time // timedelta(seconds=1)))

@@ -1,4 +1,4 @@
-"""Errors that a caller of Rein can meet, each with its HTTP status and a stable code (RFC 9457)."""
+"""Errors that the API reports to callers, each with an HTTP status and a stable code (RFC 9457)."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -7,11 +7,11 @@ from domain.callers import Quota
 
 
 class ReinError(Exception):
-    """Base of every error that is shown to a caller.
+    """Base class of all errors that are shown to API callers.
 
-    `detail` says what was expected and what came; `cure` says what to do about it.
+    `detail` says what was expected and what was received; `cure` says what the caller can do.
     `retry_after` is in seconds and becomes the Retry-After header. `trace_id` names the run that
-    the error is about, where the address does not.
+    the error is about, if the URL of the request does not contain it.
     """
 
     status: ClassVar[int] = 500
@@ -34,12 +34,15 @@ class ReinError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of the answer."""
+        """The HTTP headers that the answer with this error carries."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class Unauthorized(ReinError):
-    """No API key came, or one that is not valid; which of the reasons it is, is not told."""
+    """The request has no API key, or its key is unknown, wrong, expired or revoked.
+
+    The answer does not say which of these is wrong with a key, so that nobody can probe for keys.
+    """
 
     status = 401
     code = "UNAUTHORIZED"
@@ -51,7 +54,7 @@ class Unauthorized(ReinError):
 
 
 class Forbidden(ReinError):
-    """The API key is valid, but it has not the scope for this."""
+    """The API key is valid, but it lacks the scope that this route requires."""
 
     status = 403
     code = "FORBIDDEN"
@@ -59,7 +62,7 @@ class Forbidden(ReinError):
 
 
 class ModelNotAllowed(Forbidden):
-    """The caller's tenant may not use this model."""
+    """The limits of the caller's tenant do not allow this model."""
 
     code = "MODEL_NOT_ALLOWED"
     title = "The model is not allowed for this tenant"
@@ -82,15 +85,23 @@ class AlreadyFinished(ReinError):
 
 
 class NotReady(ReinError):
-    """The run exists, but it has no result yet (or none that can be used this way)."""
+    """The run exists, but it has no result yet, or none that the requested operation can use."""
 
     status = 409
     code = "NOT_READY"
     title = "The run has no result for this yet"
 
 
+class DeadlinePassed(ReinError):
+    """The goal's deadline has passed since the run was accepted, so a rerun could plan nothing."""
+
+    status = 409
+    code = "DEADLINE_PASSED"
+    title = "The deadline has passed"
+
+
 class IdempotencyMismatch(ReinError):
-    """The same Idempotency-Key came with another body."""
+    """The Idempotency-Key was used before with a different request."""
 
     status = 422
     code = "IDEMPOTENCY_KEY_REUSED"
@@ -98,7 +109,7 @@ class IdempotencyMismatch(ReinError):
 
 
 class InvalidRequest(ReinError):
-    """The request is well formed JSON, but breaks a rule that spans several fields."""
+    """The request is well-formed JSON, but it breaks a rule that involves several fields."""
 
     status = 422
     code = "INVALID_REQUEST"
@@ -123,7 +134,10 @@ class TooManyRequests(ReinError):
 
 
 class Unavailable(ReinError):
-    """A part that Rein needs is away just now; the same request may succeed later."""
+    """PostgreSQL or another service that Rein needs is not reachable.
+
+    The same request may succeed later.
+    """
 
     status = 503
     code = "UNAVAILABLE"

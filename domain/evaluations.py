@@ -1,15 +1,18 @@
-"""The scores of a resolution; the overall one is Rein's own arithmetic."""
+"""The evaluation of a resolution: the model scores four dimensions, Rein computes the overall."""
 
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from domain.runs import Message
 from domain.text import Line, Sentence
 
-QualityStatus = Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
+QualityStatus = TypeAliasType(
+    "QualityStatus", Literal["EXCELLENT", "GOOD QUALITY", "FAIR", "NEEDS WORK"]
+)
 
 
 class DimensionScore(Message):
@@ -21,7 +24,7 @@ DIMENSIONS = ("clarity", "specificity", "measurability", "actionability")
 
 
 class EvaluationDraft(Message):
-    """The evaluate stage's answer. It holds no overall score: Rein computes that."""
+    """The model's answer in the evaluate stage. It has no overall score: Rein computes that."""
 
     clarity: DimensionScore
     specificity: DimensionScore
@@ -35,7 +38,7 @@ class EvaluationDraft(Message):
 
 
 class Evaluation(EvaluationDraft):
-    """A stored evaluation. `overall` is the mean of the four dimensions with one decimal."""
+    """A stored evaluation. `overall` is the mean of the four scores, rounded to one decimal."""
 
     evaluation_id: UUID
     resolution_id: UUID
@@ -44,14 +47,14 @@ class Evaluation(EvaluationDraft):
 
 
 def overall_score(evaluation: EvaluationDraft) -> float:
-    """The mean of the four dimensions, rounded half up to one decimal."""
+    """Return the mean of the four dimensions' scores, rounded half up to one decimal."""
     scores = [Decimal(str(dimension.score)) for dimension in evaluation.scores().values()]
     mean = sum(scores, Decimal(0)) / len(scores)
     return float(mean.quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def quality_status(overall: float) -> QualityStatus:
-    """The status word of an overall score (0 to 10)."""
+    """Return the status word for an overall score (0 to 10)."""
     if overall >= 9:
         return "EXCELLENT"
     if overall >= 7.5:
@@ -60,5 +63,8 @@ def quality_status(overall: float) -> QualityStatus:
 
 
 def needs_revision(evaluation: Evaluation | None, threshold: float) -> bool:
-    """A resolution is revised once when its overall score is below the threshold."""
+    """Tell whether the overall score is below the threshold, so that the resolution is revised.
+
+    A resolution without an evaluation is not revised.
+    """
     return evaluation is not None and evaluation.overall < threshold

@@ -1,4 +1,4 @@
-"""Feedback: what a person says about a result, hours or days later as well as at once."""
+"""Feedback: a person's rating of a run's result, which may arrive days after the run."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -46,10 +46,14 @@ class FeedbackSubmission(BaseModel):
 
 
 class Feedback(Message):
-    """One person's current feedback on one trace. `revision` counts how often it was sent."""
+    """One person's current feedback on one trace.
+
+    `revision` counts how often the person has sent feedback on it, starting with 1.
+    """
 
     feedback_id: UUID
     trace_id: UUID
+    user_id: str
     rating: Decimal
     usefulness: bool | None
     clarity: bool | None
@@ -59,3 +63,17 @@ class Feedback(Message):
     revision: int
     created_at: datetime
     updated_at: datetime
+
+
+class FeedbackTotals(Message):
+    """The feedback of all people on one trace. Only the current feedback of each person counts."""
+
+    people: int = 0
+    average: Decimal | None = None
+    """The mean of the ratings with two decimals; None when nobody has rated the trace."""
+    shares: dict[str, float | None] = Field(default={})
+    """For each dimension, the share of "yes" among those who answered it; None when nobody did."""
+    comment: str | None = None
+    """The newest comment; None when nobody has written one."""
+    replaced: int = 0
+    """How many times people replaced their earlier feedback on this trace."""

@@ -1,5 +1,6 @@
-"""A weekly plan and its arithmetic."""
+"""A weekly plan: the computation of its dates, and the limits that a person stated for it."""
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Literal, Self
 from uuid import UUID
@@ -13,6 +14,9 @@ MAX_PLAN_WEEKS = 26
 DEFAULT_PLAN_WEEKS = 12
 Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# A repair prompt names at most this many problems of a plan; they are enough for the model to
+# correct similar ones as well.
+NAMED_PROBLEMS = 5
 
 
 class TaskDraft(Message):
@@ -35,7 +39,7 @@ class MilestoneDraft(Message):
 
 
 class PlanDraft(Message):
-    """The plan stage's answer: weeks and days of the week; Rein puts the dates in."""
+    """The model's answer in the plan stage. It has weeks and weekdays; Rein computes the dates."""
 
     first_step_today: Line
     weeks: list[WeekDraft] = Field(min_length=1, max_length=MAX_PLAN_WEEKS)
@@ -67,7 +71,7 @@ class Milestone(MilestoneDraft):
 
 
 class PlanRef(Message):
-    """A plan in the workflow's history: it is large, so its text stays in PostgreSQL."""
+    """A reference to a stored plan. Temporal's history holds it, because a whole plan is large."""
 
     plan_id: UUID
     resolution_id: UUID
@@ -76,7 +80,7 @@ class PlanRef(Message):
 
 
 class Plan(Message):
-    """A stored plan with real dates."""
+    """A stored plan with calendar dates."""
 
     plan_id: UUID
     resolution_id: UUID
@@ -95,40 +99,116 @@ class Plan(Message):
         )
 
 
-def plan_weeks(today: date, deadline: date | None) -> int:
-    """How many weeks end by the deadline: at least 1, at most 26; 12 without a deadline."""
-    if deadline is None or deadline <= today:
+class Limits(Message):
+    """The limits that a person stated for a plan. A limit that is None or empty was not stated."""
+
+    deadline: date | None = None
+    hours_per_week: float | None = None
+    rest_days: tuple[Weekday, ...] = ()
+
+    @property
+    def minutes_per_week(self) -> int | None:
+        return None if self.hours_per_week is None else int(self.hours_per_week * 60)
+
+    def ends_on(self, starts_on: date, week: int) -> date:
+        """Return the last day of a week of the plan: its seventh day, or an earlier deadline."""
+        seventh = week_start(starts_on, week) + timedelta(days=6)
+        return seventh if self.deadline is None else min(seventh, self.deadline)
+
+    def open_days(self, starts_on: date, week: int) -> list[date]:
+        """Return the days of a week of the plan on which the limits allow tasks."""
+        first = week_start(starts_on, week)
+        days = (self.ends_on(starts_on, week) - first).days + 1
+        found = (first + timedelta(days=day) for day in range(days))
+        return [day for day in found if weekday(day) not in self.rest_days]
+
+
+NO_LIMITS = Limits()
+
+
+def weekday(day: date) -> Weekday:
+    return WEEKDAYS[day.weekday()]
+
+
+def week_start(starts_on: date, week: int) -> date:
+    """Return the first day of a week of the plan; `week` counts from 1.
+
+    All weeks of a plan start on the weekday of `starts_on`, which need not be a Monday.
+    """
+    return starts_on + timedelta(days=7 * (week - 1))
+
+
+def day_in_week(first: date, day: Weekday) -> date:
+    """Return the first date on or after `first` that falls on the weekday `day`."""
+    return first + timedelta(days=(WEEKDAYS.index(day) - first.weekday()) % 7)
+
+
+def plan_weeks(starts_on: date, deadline: date | None) -> int:
+    """Return the number of weeks of a plan.
+
+    It is the number of whole weeks until the deadline, at least 1 and at most 26, or 12 without a
+    deadline. Raises ValueError for a deadline before `starts_on`.
+    """
+    if deadline is None:
         return DEFAULT_PLAN_WEEKS
-    return max(1, min(MAX_PLAN_WEEKS, ((deadline - today).days + 1) // 7))
+    days = (deadline - starts_on).days + 1
+    if days < 1:
+        raise ValueError(f"the deadline {deadline} is before {starts_on}")
+    return 1 if days < 7 else min(MAX_PLAN_WEEKS, days // 7)
 
 
-def day_in_week(week_start: date, day: Weekday) -> date:
-    """The first `day` on or after the start of the week (a plan's week may start on any day)."""
-    return week_start + timedelta(days=(WEEKDAYS.index(day) - week_start.weekday()) % 7)
+def impossible(limits: Limits, starts_on: date) -> str | None:
+    """Return why no plan can satisfy the limits, or None if a plan can.
+
+    The text begins with the name of the limit that has to be changed.
+    """
+    if limits.deadline is not None and limits.deadline < starts_on:
+        return f"deadline: expected {starts_on} or a later day, came {limits.deadline}"
+    if not limits.open_days(starts_on, 1):
+        days = ", ".join(limits.rest_days)
+        return f"rest_days: expected a day for tasks before the deadline, came {days}"
+    if limits.minutes_per_week is not None and limits.minutes_per_week < 1:
+        return f"hours_per_week: expected time for a task, came {limits.hours_per_week:g}"
+    return None
 
 
-def dated_plan(draft: PlanDraft, *, plan_id: UUID, resolution_id: UUID, starts_on: date) -> Plan:
-    """Put real dates into a plan: week n begins 7·(n-1) days after `starts_on`."""
+def wrong_plan(draft: PlanDraft, weeks: int, starts_on: date, limits: Limits) -> str | None:
+    """Return what is wrong with a plan: its number of weeks, or tasks that violate the limits.
 
-    def start(week: int) -> date:
-        return starts_on + timedelta(days=7 * (week - 1))
+    None means that nothing is wrong.
+    """
+    if len(draft.weeks) != weeks:
+        return f"weeks: expected exactly {weeks}, found {len(draft.weeks)}"
+    wrong = [problem for week in draft.weeks for problem in _wrong_week(week, starts_on, limits)]
+    return "; ".join(wrong[:NAMED_PROBLEMS]) or None
 
-    weeks = [
-        Week(
-            week=week.week,
-            focus=week.focus,
-            starts_on=start(week.week),
-            ends_on=start(week.week) + timedelta(days=6),
-            tasks=sorted(
-                (
-                    Task(**task.model_dump(), date=day_in_week(start(week.week), task.day))
-                    for task in week.tasks
-                ),
-                key=lambda task: task.date,
-            ),
-        )
-        for week in draft.weeks
-    ]
+
+def _wrong_week(week: WeekDraft, starts_on: date, limits: Limits) -> Iterator[str]:
+    days = limits.open_days(starts_on, week.week)
+    names = [weekday(day) for day in days]
+    for number, task in enumerate(week.tasks, start=1):
+        if task.day not in names:
+            rest = task.day in limits.rest_days
+            why = "a rest day" if rest else f"after the deadline {limits.deadline}"
+            yield f"week {week.week}, task {number}: {task.day} is {why}; use {', '.join(names)}"
+    minutes, most = sum(task.minutes for task in week.tasks), limits.minutes_per_week
+    if most is not None and minutes > most:
+        yield f"week {week.week}: {minutes} minutes in all; the person has {most} a week"
+
+
+def dated_plan(
+    draft: PlanDraft,
+    *,
+    plan_id: UUID,
+    resolution_id: UUID,
+    starts_on: date,
+    limits: Limits = NO_LIMITS,
+) -> Plan:
+    """Build the plan with calendar dates: week n begins 7·(n-1) days after `starts_on`.
+
+    A milestone is dated on the last day of its week, or on the deadline if that is earlier.
+    """
+    weeks = [_dated_week(week, starts_on, limits) for week in draft.weeks]
     return Plan(
         plan_id=plan_id,
         resolution_id=resolution_id,
@@ -137,13 +217,19 @@ def dated_plan(draft: PlanDraft, *, plan_id: UUID, resolution_id: UUID, starts_o
         first_step_today=draft.first_step_today,
         weeks=weeks,
         milestones=[
-            Milestone(**milestone.model_dump(), date=start(milestone.week) + timedelta(days=6))
+            Milestone(**milestone.model_dump(), date=limits.ends_on(starts_on, milestone.week))
             for milestone in draft.milestones
         ],
     )
 
 
-def wrong_weeks(draft: PlanDraft, expected: int) -> str | None:
-    """What is wrong with a plan that does not cover exactly the weeks it was asked for."""
-    found = len(draft.weeks)
-    return None if found == expected else f"weeks: expected exactly {expected}, found {found}"
+def _dated_week(week: WeekDraft, starts_on: date, limits: Limits) -> Week:
+    first = week_start(starts_on, week.week)
+    tasks = [Task(**task.model_dump(), date=day_in_week(first, task.day)) for task in week.tasks]
+    return Week(
+        week=week.week,
+        focus=week.focus,
+        starts_on=first,
+        ends_on=limits.ends_on(starts_on, week.week),
+        tasks=sorted(tasks, key=lambda task: task.date),
+    )

@@ -1,1 +1,1 @@
-"""The way to the model: one structured answer a call, every failure classified once, its price."""
+"""Calls of the language model: requests, answers, the classification of failures, and prices."""

@@ -1,1 +1,1 @@
-"""Prompts: immutable text, versioned as files."""
+"""Prompt files, one for each version of a stage's prompt, and the module that loads them."""

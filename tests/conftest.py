@@ -47,14 +47,22 @@ _STATUS = pytest.StashKey[int]()
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """The embedded server. `template` is a migrated, empty database that nobody connects to."""
+    """The embedded server: the superuser's URL, and the product's login.
+
+    The database in `login_url` is migrated and empty; nobody connects to it, because the others
+    are copies of it.
+    """
 
     admin_url: str
-    template: str
+    login_url: str
 
     def url(self, database: str) -> str:
-        """The URL of one of its databases."""
-        return self.admin_url.rsplit("/", 1)[0] + "/" + database
+        """The URL of one of its databases, for the product's login."""
+        return _of_database(self.login_url, database)
+
+    def superuser(self, url: str) -> str:
+        """The URL of the same database for the superuser."""
+        return _of_database(self.admin_url, url.rsplit("/", 1)[1])
 
     @asynccontextmanager
     async def fresh(self) -> AsyncIterator[str]:
@@ -62,11 +70,16 @@ class PostgresServer:
         name = f"rein_{next(_numbers)}"
         admin = await asyncpg.connect(self.admin_url)
         try:
-            await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
+            template = self.login_url.rsplit("/", 1)[1]
+            await admin.execute(f"CREATE DATABASE {name} OWNER rein TEMPLATE {template}")
             yield self.url(name)
-            await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         finally:
             await admin.close()
+
+
+def _of_database(url: str, database: str) -> str:
+    return url.rsplit("/", 1)[0] + "/" + database
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,7 @@ def state_folder() -> Iterator[Path]:
 async def postgres_server(state_folder: Path) -> AsyncIterator[PostgresServer]:
     """The embedded PostgreSQL, once a session."""
     async with Stack(state_folder / "postgres", services={"postgres"}, durable=False) as stack:
-        url = stack.urls["postgres"]
-        yield PostgresServer(url.rsplit("/", 1)[0] + "/postgres", template="rein")
+        yield PostgresServer(stack.urls["postgres_admin"], stack.urls["postgres"])
 
 
 @pytest.fixture

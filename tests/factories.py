@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -18,23 +19,26 @@ from db.goals import (
     insert_plan,
     insert_resolution,
 )
+from db.ledger import reserve_call
 from db.pool import Connection, Pools, acquire, transaction
 from db.prompts import insert_prompt_version
 from db.runs import insert_run
 from domain.callers import LOCAL_TENANT, SCOPES
 from domain.evaluations import DimensionScore, Evaluation
 from domain.goals import ClarifiedGoal, GoalContext, GoalOutcome, GoalRequest, SmartCriteria
+from domain.ledger import Reservation
 from domain.plans import Plan, PlanDraft, dated_plan
 from domain.resolutions import Resolution
-from domain.runs import Manifest, PromptRef, RunEventKind, RunStatus
+from domain.runs import Manifest, PromptRef, RefusalCode, RunEventKind, RunStatus
 from settings import PUBLIC_KEY
-from tracing import RunEnd, TraceContext, new_trace_id, open_trace
+from tracing import RunEnd, TraceContext, lost_end, new_trace_id, open_trace
 from workflows.kinds import KINDS
 
 PROJECT = "rein-ai-coaching"
 STAGES = KINDS["goal_generation"].stage_names()
 PROMPTS = {
-    stage: PromptRef(stage=stage, version=1, sha256=str(n) * 64) for n, stage in enumerate(STAGES)
+    name: PromptRef(stage=name, version=1, sha256=str(n) * 64)
+    for n, name in enumerate(KINDS["goal_generation"].prompt_names())
 }
 MANIFEST = Manifest(model="gemini-2.0-flash", prompts=PROMPTS, quality_threshold=6)
 FINISH = {name: kind.finish for name, kind in KINDS.items()}
@@ -91,7 +95,7 @@ async def store_accepted(
     """The rows of a goal that was accepted and has not started."""
     now, trace_id = at or datetime.now(UTC), request.trace_id
     await insert_run(conn, request, user_id=user_id, goal_id=trace_id, created_at=now)
-    await insert_goal(conn, trace_id, request.goal, request.locale, request.context)
+    await insert_goal(conn, request)
     await append_event(conn, trace_id, "accepted", "accepted", None, "Accepted")
     context = TraceContext(trace_id=trace_id, project=PROJECT)
     await open_trace(conn, context, name="goal_generation_pipeline", started_at=now)
@@ -112,10 +116,41 @@ class Runs:
             await store_accepted(conn, request, user_id=user_id)
         return request.trace_id
 
-    async def event(self, trace_id: UUID, key: str, kind: RunEventKind = "stage_started") -> None:
-        stage = None if kind == "finished" else "preprocess"
+    async def event(
+        self, trace_id: UUID, key: str, kind: RunEventKind = "stage_started", **data: Any
+    ) -> None:
+        stage = None if kind in ("finished", "start_refused") else "preprocess"
         async with transaction(self.pools.application, self.tenant) as conn:
-            await append_event(conn, trace_id, key, kind, stage, key)
+            await append_event(conn, trace_id, key, kind, stage, key, data)
+
+    async def call(self, trace_id: UUID, *, reserved_usd: Decimal | None) -> Reservation:
+        """A model call under way."""
+        reservation = Reservation(
+            call_id=new_trace_id(datetime.now(UTC)),
+            trace_id=trace_id,
+            stage="preprocess",
+            request_sha256="x",
+            attempt=1,
+            repair=False,
+            model="gemini-2.0-flash",
+            prompt=PROMPTS["preprocess"],
+            reserved_usd=reserved_usd,
+            started_at=datetime.now(UTC),
+            lost_after=timedelta(minutes=1),
+            worker_id=1,
+            workflow_run_id="run-1",
+            span="llm_call_preprocess",
+            parent_span_id=trace_id,
+        )
+        async with transaction(self.pools.application, self.tenant) as conn:
+            await reserve_call(conn, reservation)
+        return reservation
+
+    async def end(self, trace_id: UUID, status: str) -> None:
+        """End a run from outside."""
+        end = lost_end(trace_id, status, datetime.now(UTC), project=PROJECT)
+        async with acquire(self.pools.operations) as conn, conn.transaction():
+            await record_end(conn, end, "run-1", FINISH)
 
     async def finished(
         self,
@@ -123,17 +158,22 @@ class Runs:
         *,
         drafts: tuple[float, ...] = (8.0,),
         verdict: Any = "goal",
+        refusal_code: RefusalCode | None = None,
+        clarified_fields: dict[str, Any] | None = None,
         **fields: Any,
     ) -> UUID:
         """An ended run with one draft for each overall score; the best of them is kept."""
         trace_id = await self.accepted(**fields)
         async with transaction(self.pools.application, self.tenant) as conn:
-            await insert_clarified_goal(conn, clarified(trace_id, verdict))
+            goal = clarified(trace_id, verdict).model_copy(update=clarified_fields)
+            await insert_clarified_goal(conn, goal)
             for number, overall in enumerate(drafts, start=1):
                 made = await insert_resolution(conn, trace_id, resolution(trace_id, number))
                 await insert_evaluation(conn, trace_id, evaluation(trace_id, made, overall))
                 await insert_plan(conn, trace_id, plan(trace_id, made))
-        outcome = _outcome(trace_id, status, drafts)
+        outcome = _outcome(trace_id, status, drafts).model_copy(
+            update={"refusal_code": refusal_code}
+        )
         end = RunEnd(
             trace_id=trace_id,
             project=PROJECT,

@@ -1,7 +1,7 @@
-"""Opik under Temporal: one run is one trace, whatever happens to workers, Temporal or Opik.
+"""Tracing of Temporal runs in Opik: each run becomes exactly one trace.
 
-This is the room's door: everything that other rooms use is imported from here. It loads neither
-Opik's client nor anything of `tracing.ship`, which runs in a process of its own.
+Other packages import only from this module. Importing it loads neither Opik's client nor
+`tracing.ship`, the shipper, which runs in a process of its own.
 """
 
 from tracing.children import ChildSpan
@@ -10,7 +10,7 @@ from tracing.ids import new_trace_id
 from tracing.links import project_id, trace_url, workflow_url
 from tracing.outbox import Backlog, backlog
 from tracing.plugin import TracingPlugin
-from tracing.spans import StageTrace
+from tracing.spans import StageTrace, store_lost_steps
 from tracing.traces import RunEnd, Score, close_trace, lost_end, open_trace, put_scores
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "open_trace",
     "project_id",
     "put_scores",
+    "store_lost_steps",
     "trace_url",
     "workflow_url",
 ]

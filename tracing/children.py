@@ -1,4 +1,4 @@
-"""The spans inside an attempt: model calls with their tokens and cost, and smaller steps."""
+"""The spans of the steps inside one attempt of a stage: model calls and smaller steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,10 @@ SpanType = Literal["general", "tool", "llm", "guardrail"]
 
 
 class Usage(Protocol):
-    """Tokens of one model call."""
+    """The token counts of one model call, as Gemini counts them.
+
+    `input_tokens` include the cached tokens; `output_tokens` do not include the thought tokens.
+    """
 
     @property
     def input_tokens(self) -> int: ...
@@ -28,11 +31,17 @@ class Usage(Protocol):
 
 @dataclass
 class ChildSpan:
-    """A model call or a step inside an attempt. It is stored together with its stage.
+    """The span of a model call or of another step inside one attempt of a stage.
+
+    `StageTrace` stores it together with the span of the stage.
 
     Attributes:
-        attempt: The attempt of the stage that began it.
-        error: Error type and message.
+        attempt: Number of the stage's attempt that began the step; Temporal counts from 1.
+        cost_usd: Cost of the call in US dollars; None when it has no cost or no price is known.
+        cost_at_most: True when the provider's bill is unknown and `cost_usd` is its upper bound.
+        error: Error type and message; None for a step that did not fail.
+        parent_id: Id of the parent span for `store_lost_steps`. `StageTrace` ignores it and derives
+            the parent from `attempt`.
     """
 
     id: UUID
@@ -47,8 +56,10 @@ class ChildSpan:
     output: object = None
     usage: Usage | None = None
     cost_usd: Decimal | None = None
+    cost_at_most: bool = False
     ended_at: datetime | None = None
     error: tuple[str, str] | None = None
+    parent_id: UUID | None = None
 
     def finish(
         self,
@@ -56,12 +67,18 @@ class ChildSpan:
         usage: Usage | None = None,
         cost_usd: Decimal | None = None,
         *,
+        cost_at_most: bool = False,
         metadata: Mapping[str, object] | None = None,
         ended_at: datetime | None = None,
     ) -> None:
-        """End the span. Tokens and cost belong on one span only, that of the billed call."""
+        """End the span, by default now.
+
+        Only the span of the billed model call may carry tokens and cost, because Opik sums both
+        over all spans of a trace.
+        """
         self.ended_at = ended_at or datetime.now(UTC)
         self.output, self.usage, self.cost_usd = output, usage, cost_usd
+        self.cost_at_most = cost_at_most
         self.metadata.update(metadata or {})
 
     def fail(
@@ -70,19 +87,32 @@ class ChildSpan:
         message: str,
         usage: Usage | None = None,
         cost_usd: Decimal | None = None,
+        *,
+        cost_at_most: bool = False,
     ) -> None:
-        """End the span with an error; a failed call may have been billed too."""
-        self.finish(None, usage, cost_usd)
+        """End the span with an error.
+
+        The span may carry tokens and cost, because a failed call may be billed too.
+        """
+        self.finish(None, usage, cost_usd, cost_at_most=cost_at_most)
         self.error = (error_type, message)
 
 
 def child_fields(
     span: ChildSpan, now: datetime, stage_error: tuple[str, str] | None
 ) -> dict[str, object]:
-    """The span in Opik's field names, without its ids."""
-    # A step that its attempt did not end was interrupted by the attempt's own error.
+    """Return the span in Opik's field names; the caller adds the ids.
+
+    `stage_error` is the error that ended the attempt. A step that has not ended gets this error,
+    and `now` as its end.
+    """
+    # A step without an end was interrupted by the error that ended its attempt, so its span shows
+    # that error.
     error = span.error or (stage_error if span.ended_at is None else None)
     redacted = redaction()
+    metadata = redacted.metadata(span.metadata)
+    if span.cost_at_most:
+        metadata["cost_at_most"] = True
     return without_none(
         name=span.name,
         type=span.type,
@@ -92,7 +122,7 @@ def child_fields(
         provider=span.provider,
         input=redacted.payload(span.input),
         output=redacted.payload(span.output),
-        metadata=redacted.metadata(span.metadata) or None,
+        metadata=metadata or None,
         usage=opik_usage(span.usage) if span.usage else None,
         total_estimated_cost=float(span.cost_usd) if span.cost_usd is not None else None,
         error_info=error_info(*error) if error else None,
@@ -100,7 +130,10 @@ def child_fields(
 
 
 def opik_usage(usage: Usage) -> dict[str, int]:
-    """Tokens under Opik's names and under Gemini's, as Opik's own client writes them."""
+    """Return the token counts under Opik's names, and under Gemini's names as `original_usage.*`.
+
+    Opik's own client for Gemini writes the same keys.
+    """
     completion = usage.output_tokens + usage.thought_tokens
     total = usage.input_tokens + completion
     return {

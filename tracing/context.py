@@ -1,4 +1,4 @@
-"""The trace context: one header that travels with a run and says which trace it belongs to."""
+"""The trace context: a Temporal header that says which trace a workflow or activity belongs to."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,10 @@ _TRACE_AT_END = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]
 
 
 class Root(BaseModel):
-    """How a run without a header began: enough to open its trace later."""
+    """The name, ids and start of a run that began without the trace header.
+
+    Nobody has opened the trace of such a run, so the first writer opens it from these facts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,10 +36,13 @@ class TraceContext(BaseModel):
     """The trace that a workflow or an activity belongs to.
 
     Attributes:
-        v: Version of the header; a reader ignores fields that it does not know.
-        parent_span_id: The span above the run's stages; None puts them directly under the trace.
-        owner: Id of the workflow that ends the trace; a child workflow carries its parent's.
-        root: Set only when the run came without a header, because nobody has opened its trace.
+        v: Version of the header format. Readers ignore fields that they do not know.
+        parent_span_id: Id of the span above the run's stages. None puts the stages directly under
+            the trace.
+        owner: Id of the workflow that ends the trace. A child workflow carries its parent's owner,
+            so the child does not end the trace.
+        root: The facts to open the trace from. It is set only for a run that began without the
+            header, because nobody has opened that run's trace.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +62,10 @@ _attached: ContextVar[TraceContext | None] = ContextVar("opik_trace_context", de
 
 @contextmanager
 def attach(context: TraceContext) -> Iterator[None]:
-    """Workflows that are started inside the block, and stages run in it, belong to this trace."""
+    """Make `context` the current trace context inside the block.
+
+    Workflows that are started and stages that are run inside the block belong to its trace.
+    """
     token = _attached.set(context)
     try:
         yield
@@ -65,14 +74,15 @@ def attach(context: TraceContext) -> Iterator[None]:
 
 
 def attached() -> TraceContext | None:
-    """The context of the enclosing `attach`, if there is one."""
+    """Return the context of the enclosing `attach` block, or None outside of any."""
     return _attached.get()
 
 
 def current() -> TraceContext:
-    """The running activity's context: from its header, else derived from its workflow.
+    """Return the trace context of the running activity.
 
-    Raises RuntimeError outside of an activity and of `attach`.
+    The tracing interceptor attaches it. Without the interceptor it is derived from the ids of the
+    activity's workflow. Raises RuntimeError outside of both an activity and an `attach` block.
     """
     context = _attached.get()
     if context is None:
@@ -81,13 +91,13 @@ def current() -> TraceContext:
 
 
 def to_headers(context: TraceContext, headers: Mapping[str, Payload]) -> dict[str, Payload]:
-    """The headers with the context added."""
+    """Return a copy of Temporal headers with the trace context added."""
     carried = context.model_dump(mode="json", exclude_none=True)
     return {**headers, HEADER: PayloadConverter.default.to_payload(carried)}
 
 
 def from_headers(headers: Mapping[str, Payload]) -> TraceContext | None:
-    """The context in `headers`, or None without one."""
+    """Return the trace context that Temporal headers carry, or None when they carry none."""
     payload = headers.get(HEADER)
     if payload is None:
         return None
@@ -97,10 +107,11 @@ def from_headers(headers: Mapping[str, Payload]) -> TraceContext | None:
 def derived(
     root: Root, *, namespace: str, first_run_id: str, project: str, environment: str | None
 ) -> TraceContext:
-    """The context of a run that came without a header: the same on every replay and worker.
+    """Return the trace context of a run that began without the trace header.
 
-    If the workflow id ends in a version-7 UUID, that is the trace's id; otherwise the trace's id is
-    derived from the first run of the workflow's chain (retries, continue-as-new, resets).
+    The result is the same on every replay and every worker. If the workflow id ends with a
+    version-7 UUID, that UUID becomes the trace id. Otherwise the trace id is derived from
+    `first_run_id`, which all runs of a chain (retries, continue-as-new, resets) share.
     """
     named = _TRACE_AT_END.search(root.workflow_id)
     seed = f"trace|{namespace}|{root.workflow_id}|{first_run_id}"
@@ -114,7 +125,11 @@ def derived(
 
 
 def of_activity(info: activity.Info, *, project: str, environment: str | None) -> TraceContext:
-    """The context of an activity without a header: its workflow's worker has no interceptor."""
+    """Return the trace context of an activity that received no trace header.
+
+    This happens when the worker that runs the activity's workflow has no tracing interceptor, or
+    when a client started the activity without a workflow.
+    """
     run_id = info.workflow_run_id or info.activity_run_id or info.activity_id
     root = Root(
         name=info.workflow_type or info.activity_type,
@@ -132,7 +147,7 @@ def of_activity(info: activity.Info, *, project: str, environment: str | None) -
 
 
 def _began_at(first_run_id: str, root: Root) -> datetime:
-    # A retried run has a start of its own, but all runs of a chain know the first one's id, and
-    # Temporal's run ids carry their time.
+    # All runs of a chain must derive the same trace id, but a retried run has its own start time.
+    # The first run's id is the same for all; if it is a version-7 UUID, it contains a time.
     is_v7 = _TRACE_AT_END.fullmatch(first_run_id) is not None
     return timestamp_of(UUID(first_run_id)) if is_v7 else root.started_at

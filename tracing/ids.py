@@ -1,4 +1,7 @@
-"""Version-7 UUIDs: random ones, and deterministic ones, so that a repeat writes the same row."""
+"""Version-7 UUIDs, either random or derived from a seed.
+
+An id derived from a seed is the same on every retry, so a repeated write addresses the same row.
+"""
 
 import hashlib
 import os
@@ -11,17 +14,17 @@ _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 
 
 def new_trace_id(now: datetime) -> UUID:
-    """A random id whose timestamp is `now`."""
+    """Return a random version-7 UUID whose timestamp is `now`."""
     return _v7(now, os.urandom(10))
 
 
 def uuid7(at: datetime, seed: str) -> UUID:
-    """The one id of this seed and this time, which is kept to the millisecond."""
+    """Return the version-7 UUID that this time, in milliseconds, and this seed always give."""
     return _v7(at, hashlib.sha256(seed.encode()).digest()[:10])
 
 
 def timestamp_of(identity: UUID) -> datetime:
-    """The timestamp inside a version-7 id."""
+    """Return the time that a version-7 UUID contains, to the millisecond and in UTC."""
     return _EPOCH + timedelta(milliseconds=identity.int >> 80)
 
 

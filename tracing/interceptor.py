@@ -1,16 +1,22 @@
-"""Temporal interceptors: they pass the trace context on, and end a run's trace with the run.
+"""Temporal interceptors that pass the trace context on and end a run's trace with the run.
 
-Workflow code emits nothing, so a replay has nothing to repeat.
+Workflow code itself writes no spans, so a replay of a workflow cannot write spans twice.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from temporalio import activity, client, worker, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import (
+    ApplicationError,
+    FailureError,
+    TimeoutError,
+    is_cancelled_exception,
+)
 
 from tracing.context import (
     Root,
@@ -25,10 +31,10 @@ from tracing.context import (
 from tracing.redaction import as_plain
 from tracing.traces import CANCELLED, RunEnd
 
-# An error of one of these types is a bug or a wrong value, so a repeat would meet it again.
-# Everything else (PostgreSQL away, above all) may pass, so it is retried.
+# An error of one of these types comes from a bug or a wrong value, so a retry of the activity that
+# ends the trace would fail again. Other errors, such as PostgreSQL being unavailable, are retried.
 PERMANENT = (
-    ValueError,  # pydantic's ValidationError is one
+    ValueError,  # pydantic.ValidationError is a subclass
     TypeError,
     LookupError,
     AttributeError,
@@ -41,36 +47,41 @@ PERMANENT = (
 
 @dataclass(frozen=True)
 class Options:
-    """What `TracingPlugin` was given."""
+    """The arguments of `TracingPlugin`, whose docstring explains them."""
 
     project: str
     environment: str | None
     complete: str
     close_timeout: timedelta
     untraced: frozenset[str]
+    closed: Callable[[Any], None]
 
 
 class TracingInterceptor(client.Interceptor, worker.Interceptor):
-    """Registered once, on the client; workers made from it inherit it."""
+    """The interceptor for clients and workers.
+
+    Register it on the client only: the SDK also applies it to every worker made from that client.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
-        """See base class."""
+        """Wrap the client, so that workflows it starts carry the attached trace context."""
         return _ClientOutbound(next)
 
     def intercept_activity(
         self, next: worker.ActivityInboundInterceptor
     ) -> worker.ActivityInboundInterceptor:
-        """See base class."""
+        """Wrap the activities, so that each runs with its trace context attached."""
         return _ActivityInbound(next, self._options)
 
     def workflow_interceptor_class(
         self, input: worker.WorkflowInterceptorClassInput
     ) -> type[worker.WorkflowInboundInterceptor]:
-        """See base class."""
-        # Temporal instantiates the class with one argument, so this one carries the options.
+        """Return the class that Temporal instantiates once for each workflow run."""
+        # Temporal passes only `next` when it creates an instance, so the class itself holds the
+        # options.
         options = self._options
 
         class Inbound(_WorkflowInbound):
@@ -84,7 +95,7 @@ class _ClientOutbound(client.OutboundInterceptor):
     async def start_workflow(
         self, input: client.StartWorkflowInput
     ) -> client.WorkflowHandle[Any, Any]:
-        # The SDK sends signal-with-start through this method as well.
+        # The SDK calls this method for signal-with-start too.
         _inject(input)
         return await super().start_workflow(input)
 
@@ -99,7 +110,8 @@ def _inject(input: client.StartWorkflowInput | client.UpdateWithStartStartWorkfl
     context = attached()
     if context is None:
         return
-    # A workflow that an activity starts joins the activity's trace, whose owner ends it.
+    # A workflow that is started by an activity joins the activity's trace and keeps its owner,
+    # which ends the trace. Any other workflow owns its trace.
     owner = context.owner or input.id
     input.headers = to_headers(context.model_copy(update={"owner": owner}), input.headers)
 
@@ -126,7 +138,7 @@ class _ActivityInbound(worker.ActivityInboundInterceptor):
 
 
 class _WorkflowInbound(worker.WorkflowInboundInterceptor):
-    """Holds the run's context, and ends its trace when the run ends."""
+    """Hold the trace context of a workflow run, and end the trace when the run ends."""
 
     def __init__(self, next: worker.WorkflowInboundInterceptor, options: Options) -> None:
         super().__init__(next)
@@ -138,7 +150,10 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
 
     @property
     def context(self) -> TraceContext:
-        """The header's, else derived. Not read in `init`, where `workflow.info()` fails."""
+        """The context from the run's header, or else derived from the run's ids.
+
+        It is computed at the first use, because `workflow.info()` still fails inside `init`.
+        """
         if self._context is None:
             self._context = from_headers(workflow.info().headers) or self._derived()
         return self._context
@@ -149,7 +164,8 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         try:
             result = await super().execute_workflow(input)
         except (Exception, asyncio.CancelledError) as error:
-            # Any other error fails only the workflow task, which Temporal tries again.
+            # Any other error fails only the workflow task. Temporal retries the task, so the run
+            # goes on.
             if _is_cancellation(error) or workflow.is_failure_exception(error):
                 await self._close(self._end(*_failure(error)))
             raise
@@ -157,14 +173,16 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         return result
 
     def is_untraced(self) -> bool:
-        """Whether the run's end is not the end of a trace."""
+        """Tell whether this workflow type is listed in `TracingPlugin(untraced=…)`."""
         return workflow.info().workflow_type in self._options.untraced
 
     def _ends_the_trace(self) -> bool:
         info = workflow.info()
         if self.is_untraced():
             return False
-        # Continue-as-new and reset keep the workflow's id; a child has another one.
+        # The workflow that owns the trace is the one that ends it. A run that continue-as-new or a
+        # reset made keeps the owner's workflow id, but a child workflow has another one. Where no
+        # owner is set, a run without a parent is the owner.
         owner = self.context.owner
         return owner == info.workflow_id if owner else info.parent is None
 
@@ -178,7 +196,8 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
                 started_at=info.workflow_start_time,
             ),
             namespace=info.namespace,
-            # Temporal chains the runs of a cron job, but each of them is a run with its own trace.
+            # Temporal counts all runs of a cron job as one chain. Each of them gets its own trace,
+            # so each counts as its own first run here.
             first_run_id=info.run_id if info.cron_schedule else info.first_execution_run_id,
             project=self._options.project,
             environment=self._options.environment,
@@ -208,18 +227,19 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         )
 
     async def _close(self, end: RunEnd) -> None:
-        """End the trace; a cancellation that arrives meanwhile does not stop that.
+        """Run the local activity that ends the trace, even if the run is cancelled meanwhile.
 
-        This never holds the run: if it fails for good or takes too long, the run ends with its own
-        result, and whoever reconciles runs with traces ends the trace later.
+        The run waits for it at most `close_timeout`. If the activity fails for good or the time
+        runs out, the run still ends with its own result, and the reconciler ends the trace later.
         """
         closing = workflow.start_local_activity(
             self._options.complete,
             end,
             schedule_to_close_timeout=self._options.close_timeout,
             start_to_close_timeout=timedelta(seconds=15),
-            # Shorter than any wait, so that every wait is a timer of the workflow. The SDK's own
-            # retry loop heeds neither the timeout above nor the worker's shutdown.
+            # A threshold below every retry interval makes each wait between two attempts a timer of
+            # the workflow. The SDK's own wait in the worker ignores both schedule_to_close_timeout
+            # and the worker's shutdown.
             local_retry_threshold=timedelta(milliseconds=100),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=200),
@@ -229,16 +249,22 @@ class _WorkflowInbound(worker.WorkflowInboundInterceptor):
         )
         try:
             try:
-                await asyncio.shield(closing)
+                recorded = await asyncio.shield(closing)
             except asyncio.CancelledError:
-                # A run is cancelled at most once; a second CancelledError is a cache eviction.
-                await closing
-        except FailureError as error:  # a local activity raises its failure unwrapped
+                # Temporal cancels a run at most once. If another CancelledError interrupts this
+                # second wait, the worker is evicting the run from its cache, and the error is
+                # passed on.
+                recorded = await closing
+        # A local activity raises its own error, not an ActivityError around it.
+        except FailureError as error:
             workflow.logger.warning("The trace could not be ended", exc_info=error)
+            return
+        if recorded is not None:
+            self._options.closed(recorded)
 
 
 class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
-    """Passes the context on to everything that the workflow starts."""
+    """Add the trace context to the headers of everything that the workflow starts."""
 
     def __init__(self, next: worker.WorkflowOutboundInterceptor, inbound: _WorkflowInbound) -> None:
         super().__init__(next)
@@ -257,8 +283,8 @@ class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
     async def start_child_workflow(
         self, input: worker.StartChildWorkflowInput
     ) -> workflow.ChildWorkflowHandle[Any, Any]:
-        # A child's stages belong to its parent's trace, which the parent ends. An untraced parent
-        # ends none, so its child gets a trace of its own.
+        # The stages of a child workflow belong to the parent's trace, which the parent ends. An
+        # untraced parent ends no trace, so its child gets no header and derives a trace of its own.
         if not self._inbound.is_untraced():
             input.headers = to_headers(self._inbound.context, input.headers)
         return await super().start_child_workflow(input)
@@ -273,13 +299,19 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def _failure(error: BaseException) -> tuple[str, str | None, str | None]:
-    """Status, error type and message; Temporal's errors wrap the one that tells the cause."""
+    """Return the status, error type and error message of a run that failed or was cancelled.
+
+    Temporal wraps the original error in others, so the causes are followed to the first
+    ApplicationError or to the last cause.
+    """
     if _is_cancellation(error):
         return CANCELLED, None, None
     cause: BaseException = error
     while cause.__cause__ is not None and not isinstance(cause, ApplicationError):
         cause = cause.__cause__
     named = cause.type if isinstance(cause, ApplicationError) else None
+    if isinstance(cause, TimeoutError):
+        named = "TIMED_OUT"
     message = cause.message if isinstance(cause, ApplicationError) else str(cause)
     return "failed", named or type(cause).__name__, message
 

@@ -1,11 +1,11 @@
-"""The outbox: a PostgreSQL table with one row per trace, span and score on its way to Opik.
+"""The outbox: a PostgreSQL table of the traces, spans and scores that are to be sent to Opik.
 
-A row holds the whole entity as Opik takes it. Writers put rows in by one statement, in their own
-transaction; only the shipper (`tracing.ship`) takes them out.
+Each row holds one whole trace, span or score in Opik's format. Writers put rows in with one
+statement inside their own transaction. Only the shipper (`tracing.ship`) sends and deletes rows.
 
-Every transaction locks in one order: first the caller's own row of the run, if there is one, then
-scores and spans, then the trace. So no two writers wait for each other, and whoever holds the run's
-row sees all that others stored of the run before.
+Every transaction locks rows in the same order: first the row of the run (if it locks that row),
+then scores and spans, then the trace. So writers never deadlock, and a transaction that holds the
+run's row sees everything that other transactions stored for the run before.
 """
 
 import re
@@ -22,12 +22,13 @@ from pydantic_core import PydanticSerializationError, to_json
 from tracing.redaction import as_plain, redaction
 
 Kind = Literal["trace", "span", "score"]
-# A larger payload is cut, because the shipper sends 4 MB at once and no row may fill that alone.
+# Larger payloads are cut. The shipper sends at most 4 MB in one request, and a single row must not
+# fill a request.
 MAX_PAYLOAD_CHARS = 1_000_000
 
 
 class Connection(Protocol):
-    """What tracing needs of a PostgreSQL connection; asyncpg's has it."""
+    """The methods of a PostgreSQL connection that tracing uses. asyncpg's connections have them."""
 
     async def execute(self, query: str, *args: Any) -> str: ...
     async def fetch(self, query: str, *args: Any) -> Sequence[Any]: ...
@@ -36,24 +37,31 @@ class Connection(Protocol):
 
 
 class SpanState(IntEnum):
-    """How final a row is. A more final row replaces a less final one, whatever the clocks say."""
+    """How final a stored version of a trace or span is.
+
+    A more final version replaces a less final one, whatever their event times are. A less final
+    version never replaces a more final one.
+    """
 
     OPEN = 0
-    LOST = 1  # its writer vanished, so somebody else ended it
+    LOST = 1  # A later attempt or the run's end ended the span, as its own attempt never did.
     ENDED = 2
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entity for Opik.
+    """One trace, span or score for Opik.
 
     Attributes:
-        payload: The entity in Opik's own field names.
-        event_time: Orders the versions of a row; None means the moment of writing, by
-            PostgreSQL's clock, which all writers share.
-        attempt: The attempt of the stage that the row tells of; 0 for rows without one. A lower
-            attempt never replaces a higher one's row, because it may be one that Temporal gave up.
-        wait_s: Holds an open row back, so that a span which ends soon is sent only once.
+        id: Id of the trace or span; `<trace id>:<name>` for a score.
+        payload: The trace, span or score in Opik's field names.
+        event_time: The time that orders the versions of a row; the newest wins. None means the time
+            of writing by PostgreSQL's clock, which all writers share.
+        attempt: Number of the stage's attempt that the row describes; 0 if it describes none. A row
+            never replaces one of a higher attempt, because Temporal may have given up the lower
+            attempt.
+        wait_s: Seconds until the shipper may send the row. An open span waits, so that a span that
+            ends soon is sent only once.
     """
 
     kind: Kind
@@ -68,7 +76,14 @@ class Row:
 
 
 class Backlog(BaseModel):
-    """How full the outbox is. `open` counts the traces that have not ended."""
+    """How full the outbox is.
+
+    Attributes:
+        pending: Number of rows that wait to be sent.
+        oldest_age_s: Age in seconds of the oldest waiting row; 0 when no row waits.
+        dead: Number of rows that were set aside, because Opik would never accept them.
+        open: Number of traces that have not ended.
+    """
 
     pending: int
     oldest_age_s: float
@@ -76,8 +91,9 @@ class Backlog(BaseModel):
     open: int
 
 
-# A trace's totals are summed over its spans, failed attempts included. `_SUMS` reads `payload` and
-# `finality` of their rows; one of these rows may hold the sums of spans that were deleted before.
+# SQL that sums the tokens, cost and errors of a trace's spans, failed attempts included. It reads
+# the columns `payload` and `finality`, one row per span. One more row may hold the sums of spans
+# that were already deleted.
 _SUMS = """
 jsonb_build_object(
     'usage', jsonb_build_object(
@@ -86,20 +102,31 @@ jsonb_build_object(
         'total_tokens', sum((payload -> 'usage' ->> 'total_tokens')::bigint)),
     'total_estimated_cost', sum((payload ->> 'total_estimated_cost')::numeric),
     'calls_without_cost', sum(coalesce((payload ->> 'calls_without_cost')::bigint,
-        (payload ? 'usage' AND NOT payload ? 'total_estimated_cost')::integer)),
+        ((payload ? 'usage' OR coalesce(payload -> 'metadata' ? 'cost_at_most', false))
+            AND NOT payload ? 'total_estimated_cost')::integer)),
+    'unknown_calls', sum(coalesce((payload ->> 'unknown_calls')::bigint,
+        (payload -> 'metadata' ? 'cost_at_most')::integer)),
+    'cost_unknown_usd', sum(coalesce((payload ->> 'cost_unknown_usd')::numeric,
+        CASE WHEN payload -> 'metadata' ? 'cost_at_most'
+            THEN (payload ->> 'total_estimated_cost')::numeric END)),
     'errors', sum(coalesce((payload ->> 'errors')::bigint,
         (payload ? 'error_info' OR finality = 0)::integer)))
 """
-# If any call has no price, cost_usd is omitted and calls_without_cost is reported instead.
+# SQL that turns these sums into metadata of the trace. If any model call has no price,
+# `calls_without_cost` replaces `cost_usd`. `cost_unknown_usd` is the part of `cost_usd` that is
+# only an upper bound, because the provider's bill for those calls is unknown.
 _TOTALS_METADATA = """
 jsonb_strip_nulls((sums -> 'usage') || jsonb_build_object(
     'cost_usd', CASE WHEN (sums -> 'calls_without_cost')::text IN ('0', 'null')
         THEN sums -> 'total_estimated_cost' END,
     'calls_without_cost', nullif(sums -> 'calls_without_cost', '0'),
+    'unknown_calls', nullif(sums -> 'unknown_calls', '0'),
+    'cost_unknown_usd', sums -> 'cost_unknown_usd',
     'errors', coalesce((sums ->> 'errors')::bigint, 0)))
 """
 
-# One row `totals`: what the spans of the trace $1 add to its metadata.
+# This query returns one row with the column `totals`: the metadata that sums up the spans of the
+# trace $1.
 TOTALS = f"""
 SELECT {_TOTALS_METADATA} AS totals FROM (
     SELECT {_SUMS} AS sums FROM (
@@ -108,24 +135,28 @@ SELECT {_TOTALS_METADATA} AS totals FROM (
         SELECT forgotten, 2 FROM trace_outbox
         WHERE kind = 'trace' AND id = $1::uuid::text AND forgotten IS NOT NULL) AS every_span
     ) AS summed
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
+LOCK_SPANS = """
+SELECT FROM trace_outbox WHERE kind = 'span' AND id = ANY($1) ORDER BY id FOR UPDATE
+"""
 LOCK_TRACE = """
 SELECT FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text FOR UPDATE
 """
-# Of the trace $1, which has ended, when a span was stored after its end.
+# This statement sums up the spans of the ended trace $1 again and makes its row pending, so that
+# Opik receives the new totals. It runs when a span was stored after the trace had ended.
 RENEW_TOTALS = f"""
 UPDATE trace_outbox o SET
     payload = o.payload || jsonb_build_object('metadata', coalesce(o.payload -> 'metadata', '{{}}')
-        - ARRAY['cost_usd', 'calls_without_cost'] || totals),
+        - ARRAY['cost_usd', 'calls_without_cost', 'unknown_calls', 'cost_unknown_usd'] || totals),
     event_time = greatest(clock_timestamp(), o.event_time + interval '1 microsecond'),
     next_try_at = now(), state = 'pending', attempts = 0, error = NULL
 FROM ({TOTALS}) AS renewed
 WHERE o.kind = 'trace' AND o.id = $1::uuid::text
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
-# Deletes spans and scores that were sent before $1 ago, at most $2 of them, and nothing of an open
-# trace. The trace's row keeps the sums of its deleted spans in `forgotten`.
+# This statement deletes at most $2 spans and scores that were sent longer than $1 ago, except those
+# of open traces. The trace's row keeps the sums of its deleted spans in `forgotten`.
 DELETE_SENT = f"""
 WITH old AS (
     SELECT kind, id FROM trace_outbox o
@@ -146,9 +177,10 @@ WITH old AS (
     WHERE t.kind = 'trace' AND t.id = spans.trace_id::text
 )
 SELECT count(*) FROM gone
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
-# $1 is a list of rows; see `write`.
+# $1 is a JSON array of `Row` objects. The statement returns the ended traces whose totals must be
+# computed anew, and the ids of the spans that were not stored.
 WRITE = """
 WITH incoming AS (
     SELECT r.*, coalesce((SELECT project FROM trace_outbox t WHERE t.kind = 'trace'
@@ -189,36 +221,52 @@ SELECT (SELECT array_agg(s.trace_id) FROM (SELECT DISTINCT trace_id FROM incomin
         WHERE EXISTS (SELECT FROM written WHERE next_try_at <= now())) AS notified
 """
 
-# The spans $1 get the parent $2.
+# This statement makes the span $2 the parent of the spans $1.
 MOVE = """
 UPDATE trace_outbox SET payload = payload || jsonb_build_object('parent_span_id', $2::text)
 WHERE kind = 'span' AND id = ANY($1)
 """
 
 
-async def write(conn: Connection, rows: Sequence[Row]) -> frozenset[str]:
-    """Put rows into the outbox; spans of a trace that has ended are added to its totals.
+async def write(
+    conn: Connection, rows: Sequence[Row], *, lock_first: bool = False
+) -> frozenset[str]:
+    """Put rows into the outbox. If a span's trace has already ended, its totals are computed anew.
 
-    Returns the ids of spans that were refused, because a more final or newer row, or that of a
-    higher attempt, was there already.
+    Set `lock_first` for spans whose trace another transaction may be ending at this moment. A
+    statement of its own then waits for that transaction, so that the next one sees its result.
+
+    Return the ids of the spans that were refused, because the outbox already had a more final
+    version, a newer version or one of a higher attempt.
     """
     if not rows:
         return frozenset()
+    if lock_first:
+        await conn.execute(LOCK_SPANS, [row.id for row in rows])
     result = await conn.fetchrow(WRITE, as_json([vars(row) for row in rows]))
     for trace_id in sorted(result["ended_traces"] or ()):
-        # A statement sees only what was committed before it began, so the lock comes first.
+        # A PostgreSQL statement sees only what was committed before it began. So one statement
+        # locks the trace, and a second one sums the spans: it also sees those that other
+        # transactions committed while the first one waited for the lock.
         await conn.execute(LOCK_TRACE, trace_id)
         await conn.execute(RENEW_TOTALS, trace_id)
     return frozenset(result["refused_spans"] or ())
 
 
 async def move_spans(conn: Connection, ids: Sequence[str], parent: UUID) -> None:
-    """Give spans another parent; only in the transaction that stored them, before any is sent."""
+    """Give spans another parent.
+
+    Call this only in the transaction that stored the spans: once Opik has a span, its parent must
+    not change.
+    """
     await conn.execute(MOVE, ids, str(parent))
 
 
 async def backlog(conn: Connection) -> Backlog:
-    """What waits, for how long, and how many rows were set aside (are dead)."""
+    """Count the rows of the outbox that Opik has not got yet, and find how long the oldest waits.
+
+    Rows that Opik refused for good, and traces that have not ended, are counted apart.
+    """
     row = await conn.fetchrow(
         """
         SELECT waiting.pending, waiting.oldest_age_s,
@@ -233,7 +281,11 @@ async def backlog(conn: Connection) -> Backlog:
 
 
 def as_json(value: object) -> str:
-    """JSON that PostgreSQL takes: no NaN, NUL or lone surrogate, no payload beyond the limit."""
+    """Serialise a value to JSON that PostgreSQL accepts: no NaN, no NUL, no lone surrogate.
+
+    If the text is longer than MAX_PAYLOAD_CHARS, large inputs, outputs and metadata are replaced by
+    a note of their size.
+    """
     try:
         text = to_json(
             value, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True
@@ -246,18 +298,22 @@ def as_json(value: object) -> str:
 
 
 def without_none(**fields: object) -> dict[str, object]:
-    """The fields that have a value."""
+    """Return the keyword arguments whose value is not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def error_info(error_type: str, message: str | None) -> dict[str, object]:
-    """An error as Opik takes it; Opik requires a traceback, so it gets the error's own line."""
+    """Return an error in Opik's format.
+
+    Opik requires a traceback, so that field repeats the error's type and message in one line.
+    """
     message = redaction().message(message)
     line = f"{error_type}: {message}" if message else error_type
     return without_none(exception_type=error_type, message=message, traceback=line)
 
 
-# This matches an escaped NUL, and no escaped backslash that happens to stand before "u0000".
+# This pattern matches the JSON escape of a NUL character. It does not match an escaped backslash
+# that is followed by the letters "u0000".
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -272,7 +328,11 @@ def _cleaned(value: object) -> object:
 
 
 def _cut(value: Any) -> Any:
-    """Rows (or one payload) with each too large input, output and metadata replaced by its size."""
+    """Replace each input, output and metadata that is too large by a note of its size.
+
+    `value` is one payload or a list of rows. Too large is more than a quarter of MAX_PAYLOAD_CHARS
+    as JSON.
+    """
     rows = value if isinstance(value, list) else [value]
     for row in rows:
         payload = row.get("payload", row)

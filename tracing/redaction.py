@@ -1,4 +1,8 @@
-"""How much personal text goes to Opik. Texts are treated where rows are made, and nowhere later."""
+"""Redaction: how much personal text is sent to Opik.
+
+Texts are redacted when the rows of the outbox are made, so every later step sees only redacted
+texts.
+"""
 
 import hashlib
 import hmac
@@ -10,12 +14,16 @@ from pydantic_core import to_jsonable_python
 
 TextMode = Literal["full", "redacted", "none"]
 
-# An error may quote everything it met, and nobody reads more of it than this.
+# Longer messages are cut, because an error may quote a text of any size, and no reader of a trace
+# needs more than this.
 MAX_MESSAGE_CHARS = 20_000
 
 
 def as_plain(value: object, *, exclude_none: bool = False) -> Any:
-    """The value as JSON types, whatever it is: no value that a run traces may fail the run."""
+    """Convert any value to JSON types.
+
+    Values of unknown types become text, because an unusual value in a trace must not fail the run.
+    """
     return to_jsonable_python(
         value,
         exclude_none=exclude_none,
@@ -27,13 +35,15 @@ def as_plain(value: object, *, exclude_none: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Redaction:
-    """What is left of a text in each mode.
+    """The rules for what a trace shows of a text.
 
     Attributes:
-        mode: `full` leaves every text as it is, `redacted` replaces it by its length and a hash,
-            `none` leaves it out.
-        key: Keys the hashes; without it, short texts could be found again by guessing.
-        plain_metadata: Names of metadata that never hold personal text; their values stay.
+        mode: `full` keeps every text, `redacted` replaces it by its length and a hash, and `none`
+            leaves it out.
+        key: Secret key of the hashes. Without a key, short texts could be recovered by hashing
+            guesses.
+        plain_metadata: Names of metadata fields that never hold personal text and keep their
+            values.
     """
 
     mode: TextMode = "full"
@@ -41,18 +51,25 @@ class Redaction:
     plain_metadata: frozenset[str] = frozenset()
 
     def payload(self, value: object) -> object:
-        """An input or output, as an object, list or string of JSON."""
+        """Return an input or output, redacted, as a JSON object, list or string.
+
+        None means that there is nothing to send.
+        """
         if value is None or self.mode == "none":
             return None
         if self.mode == "full" and isinstance(value, dict | list | str):
             return value
-        # The unset fields of a model tell nothing, and they would be most of a row.
+        # Fields that are None are left out, because they tell nothing and would fill most of a row.
         plain = as_plain(value, exclude_none=True)
         plain = plain if self.mode == "full" else self._masked(plain)
         return plain if isinstance(plain, dict | list | str) else {"value": plain}
 
     def metadata(self, metadata: Mapping[str, object] | None) -> dict[str, object]:
-        """Metadata; beside the plain names, only numbers, booleans and nulls stay as they are."""
+        """Return the metadata, redacted.
+
+        In the modes `redacted` and `none` only numbers, booleans, nulls and the fields named in
+        `plain_metadata` keep their values.
+        """
         if self.mode == "full":
             return dict(metadata or {})
         plain: dict[str, object] = as_plain(dict(metadata or {}))
@@ -62,7 +79,11 @@ class Redaction:
         }
 
     def message(self, text: str | None) -> str | None:
-        """An error message or a score's reason."""
+        """Return an error message or the reason of a score, redacted.
+
+        In the mode `full` the text is cut after MAX_MESSAGE_CHARS. None means that there is no text
+        to send.
+        """
         if text is None:
             return None
         if self.mode == "full":
@@ -94,11 +115,11 @@ _configured = Redaction()
 
 
 def configure(mode: TextMode, *, key: str = "", plain_metadata: Iterable[str] = ()) -> None:
-    """Set the redaction of this process."""
+    """Set the redaction that this process applies to all traces."""
     global _configured
     _configured = Redaction(mode, key.encode(), frozenset(plain_metadata))
 
 
 def redaction() -> Redaction:
-    """The redaction of this process: `full` until `configure` was called."""
+    """Return the redaction of this process. Its mode is `full` until `configure` is called."""
     return _configured

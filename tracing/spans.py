@@ -1,10 +1,11 @@
-"""The spans of one stage, written by the activity attempts that run it.
+"""The spans of one stage, written by the activity attempts that run the stage.
 
-The tree is stage > model calls and parsing; from the second attempt on, stage > attempt > … .
-Every id is derived from Temporal's own names, so whoever repeats a write writes the same row.
+Steps such as model calls lie directly below the stage's span. When the stage has several attempts,
+each attempt has a span between the stage and its steps. All span ids are derived from Temporal's
+ids, so a repeated write addresses the same row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -25,17 +26,19 @@ from tracing.outbox import (
 from tracing.redaction import redaction
 from tracing.traces import RunEnd, close_trace, derived_opening
 
-# A span that ends within this time is sent once, ended; a longer one is also sent while it is open.
+# An open span is held back for this many seconds. If it ends within them, Opik receives it once;
+# otherwise Opik receives it while it is open and again when it has ended.
 OPEN_AFTER_S = 2.0
-# A stage that is tried for hours notes only this many attempts before its own each time.
+# An attempt also writes rows for at most this many attempts before it, so that the number of rows
+# stays small when a stage is retried for hours.
 ATTEMPTS_NOTED = 20
 
 
 class StageTrace:
-    """The spans of one attempt of a stage. Only `open`, `finish` and `fail` store anything.
+    """The spans of one attempt of a stage. Only `open`, `finish` and `fail` write to the outbox.
 
-    An attempt that Temporal gave up may still be running while its successor is, or after it. Such
-    an attempt stores its own span and its steps; the stage's span stays as the successor left it.
+    Temporal may give up an attempt that still runs and start another one. The given-up attempt can
+    then store its own span and its steps, but the stage's span keeps what the later attempt stored.
     """
 
     def __init__(
@@ -61,7 +64,10 @@ class StageTrace:
     def start(
         cls, name: str, *, input: object = None, metadata: Mapping[str, object] | None = None
     ) -> "StageTrace":
-        """The trace of the attempt that runs now; call it inside an activity."""
+        """Return the StageTrace of the running attempt.
+
+        Raises RuntimeError outside of an activity.
+        """
         return cls(name, current(), activity.info(), input, metadata)
 
     def child(
@@ -77,10 +83,10 @@ class StageTrace:
         of_attempt: int | None = None,
         started_at: datetime | None = None,
     ) -> ChildSpan:
-        """Begin a span for a step of this attempt.
+        """Begin the span of a step of this attempt, such as a model call.
 
-        With `id`, `of_attempt` and `started_at` it is the span of a step that an earlier attempt
-        began and did not store.
+        Pass `id`, `of_attempt` and `started_at` for a step that an earlier attempt began but never
+        stored. The span then belongs to that attempt.
         """
         seed = f"{self._attempt_id(self.attempt)}|{len(self._children) + 1}"
         span = ChildSpan(
@@ -97,12 +103,27 @@ class StageTrace:
         self._children.append(span)
         return span
 
+    @property
+    def step_parent_id(self) -> UUID:
+        """Id of the span that this attempt's steps lie below.
+
+        Another process needs it to store a step that the attempt itself never stored.
+        """
+        return self._attempt_id(self.attempt) if self.attempt > 1 else self.span_id
+
+    def adopt(self, span: ChildSpan) -> None:
+        """Add the span of a step that an earlier attempt began but never stored.
+
+        The span is stored together with the spans of this attempt.
+        """
+        self._children.append(span)
+
     def drop(self, span: ChildSpan) -> None:
-        """Take back a span whose step turned out not to be needed."""
+        """Remove a span that `child` began, because its step was not needed after all."""
         self._children.remove(span)
 
     async def open(self, conn: Connection) -> None:
-        """Store that the attempt began, and that the attempts before it are over."""
+        """Store that this attempt has begun and that the attempts before it are over."""
         now = datetime.now(UTC)
         rows = [self._stage_row(now, SpanState.OPEN)]
         if self.attempt > 1:
@@ -110,7 +131,7 @@ class StageTrace:
         await write(conn, rows + self._opening_rows())
 
     async def finish(self, conn: Connection, output: object = None) -> None:
-        """Store the stage as done, with everything that this attempt did."""
+        """Store the stage as done, together with the spans of this attempt's steps."""
         now = datetime.now(UTC)
         ending = without_none(end_time=now, output=redaction().payload(output))
         rows = [self._stage_row(now, SpanState.ENDED, **ending)]
@@ -123,7 +144,10 @@ class StageTrace:
     async def fail(
         self, conn: Connection, error_type: str, message: str, *, retrying: bool
     ) -> None:
-        """Store a failed attempt. `retrying`: another one follows, so the stage stays open."""
+        """Store this attempt as failed, together with the spans of its steps.
+
+        `retrying` says that Temporal will start another attempt, so the stage's span stays open.
+        """
         now = datetime.now(UTC)
         ending = {"end_time": now, "error_info": error_info(error_type, message)}
         below_attempts = retrying or self.attempt > 1
@@ -132,21 +156,32 @@ class StageTrace:
             rows += self._attempt_rows(now, SpanState.ENDED, **ending)
         if retrying:
             rows.append(self._stage_row(now, SpanState.OPEN))
-            await write(conn, rows + self._opening_rows())
+            await write(conn, rows + self._opening_rows(), lock_first=True)
             return
         rows.append(self._stage_row(now, SpanState.ENDED, **ending))
-        if await self._store_ended_stage(conn, rows, now, **ending):
+        # If the run was cancelled, another transaction may be ending its trace at this moment.
+        if await self._store_ended_stage(conn, rows, now, lock_first=True, **ending):
             await self._end_alone(conn, now, "failed", (error_type, message))
 
     async def _store_ended_stage(
-        self, conn: Connection, rows: list[Row], now: datetime, **ending: object
+        self,
+        conn: Connection,
+        rows: list[Row],
+        now: datetime,
+        *,
+        lock_first: bool = False,
+        **ending: object,
     ) -> bool:
-        """Write the rows; False when a later attempt has taken the stage over."""
-        refused = await write(conn, rows + self._opening_rows())
+        """Write the rows. Return False when a later attempt has taken over the stage's span.
+
+        `ending` holds the fields that end the span of this attempt.
+        """
+        refused = await write(conn, rows + self._opening_rows(), lock_first=lock_first)
         if str(self.span_id) not in refused:
             return True
         if self.attempt == 1:
-            # It turns out not to be the only attempt, so it gets a span, with its steps below it.
+            # The first attempt has a span of its own only if a second attempt exists. That is the
+            # case here, so the first attempt gets its span, and its steps move below it.
             await write(conn, self._attempt_rows(now, SpanState.ENDED, **ending))
             steps = [str(span.id) for span in self._children]
             await move_spans(conn, steps, self._attempt_id(self.attempt))
@@ -160,7 +195,11 @@ class StageTrace:
         error: tuple[str, str] | None = None,
         output: object = None,
     ) -> None:
-        """End the trace of an activity that no workflow started: nobody else would."""
+        """End the trace of an activity that a client started without a workflow.
+
+        No workflow exists whose interceptor would end that trace. For other activities nothing
+        happens.
+        """
         context = self._context
         if context.root is None or self._info.workflow_id is not None:
             return
@@ -199,9 +238,10 @@ class StageTrace:
         return self._row(self.span_id, fields, now, finality, self.attempt)
 
     def _attempt_rows(self, now: datetime, finality: SpanState, **ending: object) -> list[Row]:
-        """This attempt, and those before it in case that they never stored how they ended.
+        """Return a row for this attempt, and rows for earlier attempts that may have stored no end.
 
-        An attempt whose step is stored here is among them, however long ago it was.
+        These are the latest ATTEMPTS_NOTED attempts, and any attempt with a step among the rows,
+        because that step needs its parent. A row does not replace an end that an attempt stored.
         """
         fields = {
             "parent_span_id": self.span_id,
@@ -220,7 +260,8 @@ class StageTrace:
         fields: dict[str, object] = {
             "parent_span_id": self.span_id,
             "name": f"attempt_{attempt}",
-            # Nobody knows when it began; the microseconds keep the attempts in order.
+            # The attempt's start time is unknown. One microsecond per attempt keeps the attempts in
+            # their order.
             "start_time": self._info.scheduled_time + timedelta(microseconds=attempt),
             "end_time": self._info.current_attempt_scheduled_time,
             "error_info": error_info(
@@ -280,3 +321,30 @@ class StageTrace:
             attempt=attempt,
             wait_s=OPEN_AFTER_S if finality is SpanState.OPEN else 0,
         )
+
+
+async def store_lost_steps(conn: Connection, end: RunEnd, steps: Sequence[ChildSpan]) -> None:
+    """Store the spans of steps whose attempts never stored them.
+
+    Call this before the trace is ended, so that its totals include these spans. A span that the
+    step's own attempt stored, or still stores, takes precedence.
+    """
+    rows = [
+        Row(
+            kind="span",
+            id=str(step.id),
+            trace_id=end.trace_id,
+            project=end.project,
+            payload={
+                "id": str(step.id),
+                "trace_id": str(end.trace_id),
+                "source": "sdk",
+                **without_none(parent_span_id=step.parent_id, environment=end.environment),
+                **child_fields(step, end.ended_at, None),
+            },
+            event_time=None,
+            finality=SpanState.LOST,
+        )
+        for step in steps
+    ]
+    await write(conn, rows)

@@ -1,4 +1,4 @@
-"""One trace from its opening to its end, and its scores, as rows of the outbox."""
+"""The outbox rows of a trace: its opening, its end and its scores."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ CANCELLED = "cancelled"
 
 
 class Score(BaseModel):
-    """A feedback score of a trace. Per name, the latest value is the one that counts.
+    """A feedback score of a trace. Of several values under one name only the latest counts.
 
     A value of None deletes the score from the trace.
     """
@@ -41,10 +41,11 @@ class RunEnd(BaseModel):
     """How a run ended.
 
     Attributes:
-        status: Any word; a run that returned a result has the `status` of that result, if it has
-            one, else "success". The interceptor's own words are "failed" and "cancelled".
-        result: What the workflow returned, as an object of JSON.
-        root: What is needed to open the trace, when nobody had opened it.
+        status: Any word. If the run returned a result, it is the result's `status`, or "success" if
+            the result has none. The interceptor uses "failed" and "cancelled" for other runs.
+        result: The workflow's return value as a JSON object; None when the run failed or returned
+            nothing.
+        root: The facts to open the trace from, for a run whose trace nobody has opened.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,14 +64,15 @@ class RunEnd(BaseModel):
     root: Root | None = None
 
 
-# A stage that is just storing its end holds its span; the end of the trace waits for it here, so
-# that the statement after this one sees what the stage stored.
+# This statement locks the open spans of the trace $1 before the statement CLOSE. It waits for a
+# stage that is storing its end in another transaction, so that CLOSE sees what the stage stored.
 LOCK_OPEN_SPANS = """
 SELECT FROM trace_outbox
 WHERE trace_id = $1 AND kind = 'span' AND finality = 0 ORDER BY id FOR UPDATE
 """
-# $1 trace id, $2 project, $3 time of the end, $4 the payload of a trace that nobody opened,
-# $5 the end's fields, $6 its metadata, $7 the ending fields of spans that are still open.
+# This statement ends a trace and its open spans. The parameters are $1 trace id, $2 project, $3
+# time of the end, $4 payload of a trace that nobody opened, $5 fields of the end, $6 metadata of
+# the end, $7 fields that end the spans still open.
 CLOSE = f"""
 WITH base AS (
     SELECT coalesce((SELECT payload FROM trace_outbox WHERE kind = 'trace' AND id = $1::uuid::text),
@@ -93,7 +95,8 @@ WITH base AS (
         (kind, id, trace_id, project, payload, event_time, finality, next_try_at)
     SELECT 'trace', $1::uuid::text, $1, $2, (base.payload - 'error_info') || $5::text::jsonb
         || jsonb_build_object('metadata', coalesce(base.payload -> 'metadata', '{{}}')
-            - ARRAY['cost_usd', 'calls_without_cost'] || $6::text::jsonb || totals),
+            - ARRAY['cost_usd', 'calls_without_cost', 'unknown_calls', 'cost_unknown_usd']
+            || $6::text::jsonb || totals),
         clock_timestamp(), 2, now()
     FROM base, facts
     -- This makes `ended` run first, because every writer locks spans before their trace.
@@ -106,7 +109,7 @@ WITH base AS (
     RETURNING id
 )
 SELECT pg_notify('trace_outbox', '') FROM closed
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - interpolates constants only
 
 
 async def open_trace(
@@ -119,7 +122,7 @@ async def open_trace(
     metadata: Mapping[str, object] | None = None,
     tags: Sequence[str] = (),
 ) -> None:
-    """Open a run's trace; repeating it changes nothing once the trace has ended."""
+    """Open a run's trace. A repeated call is harmless, and ignored once the trace has ended."""
     payload = without_none(
         id=str(context.trace_id),
         name=name,
@@ -135,7 +138,10 @@ async def open_trace(
 
 
 def derived_opening(context: TraceContext, root: Root) -> Row:
-    """The opening of a trace whose run came without a header, so that nobody else opens it."""
+    """Return the row that opens the trace of a run which began without the trace header.
+
+    Nobody else opens the trace of such a run.
+    """
     payload = without_none(
         id=str(context.trace_id),
         name=root.name,
@@ -145,8 +151,9 @@ def derived_opening(context: TraceContext, root: Root) -> Row:
         environment=context.environment,
         source="sdk",
     )
-    # The id's timestamp is older than any `open_trace`, so a real opening, which has the run's
-    # input, always replaces this one.
+    # This row carries the timestamp of the trace id, which is older than the time of any
+    # `open_trace`. So an opening by `open_trace`, which knows the run's input, always replaces this
+    # row.
     return _opening(context, payload, timestamp_of(context.trace_id))
 
 
@@ -158,11 +165,11 @@ async def put_scores(
     *,
     at: datetime | None = None,
 ) -> None:
-    """Put scores on a trace, or delete them from it.
+    """Put scores on a trace. A score with the value None is deleted from the trace.
 
-    They are sent after their trace and into its own project; `project` counts only if nothing of
-    the trace was ever stored. `at` orders scores that may be written twice or late; without it the
-    one that is written last wins.
+    The shipper sends the scores after their trace and to the trace's project; `project` is used
+    only when the outbox has no row for the trace. If scores may be written twice or late, `at`
+    orders them and the newest wins. Without `at` the score written last wins.
     """
     rows = [
         Row(
@@ -191,10 +198,10 @@ async def close_trace(
     output: object = None,
     metadata: Mapping[str, object] | None = None,
 ) -> None:
-    """End a trace with its totals, and every span of it that is still open; in a transaction.
+    """End a trace with its totals, and end its spans that are still open. Call it in a transaction.
 
-    Tokens, cost and errors are summed over its spans, failed attempts included; a span that is
-    stored after the end is added to the totals then.
+    Tokens, cost and errors are summed over all spans, failed attempts included. A span that is
+    stored after the end makes `write` sum them again.
     """
     await conn.execute(LOCK_OPEN_SPANS, end.trace_id)
     await conn.fetchval(
@@ -209,14 +216,20 @@ async def close_trace(
     )
 
 
-def lost_end(trace_id: UUID, status: str, ended_at: datetime, *, project: str) -> RunEnd:
-    """The end of a run that could not tell it: terminated, timed out or lost."""
+def lost_end(
+    trace_id: UUID, status: str, ended_at: datetime, *, project: str, reason: str = ""
+) -> RunEnd:
+    """Return the end of a run that could not report it: it was terminated, timed out or lost.
+
+    `reason` is what Temporal knows about the cause; it becomes part of the error message.
+    """
+    why = f": {reason}" if reason else ""
     return RunEnd(
         trace_id=trace_id,
         project=project,
         status=status,
         error_type=_workflow_error(status),
-        error_message=f"The workflow was ended from outside ({status})",
+        error_message=f"The workflow was ended from outside ({status}){why}",
         ended_at=ended_at,
     )
 
@@ -256,7 +269,9 @@ def _ending_metadata(end: RunEnd, metadata: Mapping[str, object] | None) -> dict
 
 
 def _open_span_ending(end: RunEnd) -> dict[str, object]:
-    # When a run returns a result, only an attempt whose worker vanished can still be open.
+    # A run returns a result only after all its stages have finished. So a span that is still open
+    # then belongs to an attempt whose worker died before it could close the span. In a failed or
+    # cancelled run the stage itself may have been under way.
     returned = end.error_type is None and end.status != CANCELLED
     error_type = "ActivityAttemptLost" if returned else _workflow_error(end.status)
     message = f"The run ended ({end.status}) before this step did"

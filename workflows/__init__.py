@@ -1,1 +1,4 @@
-"""The stories. Deterministic: domain models and activity signatures only."""
+"""Temporal workflows. Temporal replays their code, so it has to be deterministic.
+
+It uses only the domain and the signatures of activities, which do all input and output.
+"""

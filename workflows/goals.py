@@ -1,4 +1,4 @@
-"""The goal pipeline, as a person would tell it."""
+"""The workflow of a goal's run: clarify, write the resolution, evaluate and plan, maybe revise."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.goals import EVALUATE, GENERATE, PLAN, PREPROCESS, REVISE, GoalActivities
     from activities.reruns import RerunActivities
+    from domain.crisis import find_crisis, refusal
     from domain.errors import ReinError
     from domain.evaluations import Evaluation, needs_revision
     from domain.goals import (
@@ -25,13 +26,16 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.plans import PlanRef
     from domain.resolutions import Resolution
-    from domain.runs import Stage
+    from domain.runs import REPAIR, RefusalCode, Stage
     from workflows.options import db_call, llm_call
-    from workflows.runs import RunCard, failure_code
+    from workflows.runs import RunCard, failure_code, is_cancellation
 
 
 class Candidate(NamedTuple):
-    """A resolution with what was made of it; a half that failed for good is named in `missing`."""
+    """A resolution with its evaluation and its plan.
+
+    If one of these two failed for good, it is None, and `missing` has its stage and error code.
+    """
 
     resolution: Resolution
     evaluation: Evaluation | None
@@ -51,19 +55,33 @@ class GoalGenerationWorkflow:
     @workflow.run
     async def run(self, request: GoalRequest) -> GoalOutcome:
         with self._card as card:
-            earlier = await self._take_over()
-            goal = earlier.goal or await self._clarify()
-            if goal.verdict != "goal":
-                return card.done(_refusal(request, goal))
+            crisis = find_crisis(request.words, request.locale)
+            # `patched` is False for the replay of runs that started before this rule existed, so
+            # they continue without it. Runs without a crisis get no patch marker.
+            if crisis and workflow.patched("crisis-rule"):
+                return card.done(self._refused("CRISIS", crisis.answer))
+            try:
+                return card.done(await self._coach())
+            except ActivityError as error:
+                if failure_code(error) != "BLOCKED" or not workflow.patched("blocked-is-refused"):
+                    raise
+                words = refusal("blocked", request.goal, request.locale)
+                return card.done(self._refused("BLOCKED", words))
 
-            resolution = earlier.resolution or await self._resolve(goal)
-            candidate = await self._assess(goal, resolution, earlier)
-            if earlier.resolution is None and self._is_weak(candidate):
-                candidate = await self._revise(goal, candidate)
-            return card.done(_outcome(request, candidate))
+    async def _coach(self) -> GoalOutcome:
+        earlier = await self._take_over()
+        goal = earlier.goal or await self._clarify()
+        if goal.verdict != "goal":
+            code: RefusalCode = "HARMFUL" if goal.verdict == "harmful" else "NOT_A_GOAL"
+            return self._refused(code, goal.refusal_reason)
+        resolution = earlier.resolution or await self._resolve(goal)
+        candidate = await self._assess(goal, resolution, earlier)
+        if earlier.resolution is None and self._is_weak(candidate):
+            candidate = await self._revise(goal, candidate)
+        return _outcome(self._request, candidate)
 
     async def _take_over(self) -> TakenOver:
-        """A rerun starts from an earlier run's results; a new run starts with none."""
+        """Return the earlier results that a rerun starts from; all None for a new run."""
         if self._request.rerun is None:
             return TakenOver()
         return await workflow.execute_local_activity_method(
@@ -80,6 +98,7 @@ class GoalGenerationWorkflow:
             PreprocessRequest(
                 run=request.run,
                 prompt=request.manifest.prompts["preprocess"],
+                repair=request.manifest.prompts.get(REPAIR),
                 goal=request.goal,
                 locale=request.locale,
                 context=request.context,
@@ -96,6 +115,7 @@ class GoalGenerationWorkflow:
             GenerateRequest(
                 run=request.run,
                 prompt=request.manifest.prompts["generate"],
+                repair=request.manifest.prompts.get(REPAIR),
                 goal=goal,
                 locale=request.locale,
                 context=request.context,
@@ -112,7 +132,10 @@ class GoalGenerationWorkflow:
     async def _assess(
         self, goal: ClarifiedGoal, resolution: Resolution, earlier: TakenOver
     ) -> Candidate:
-        """Evaluate and plan side by side: both need only the resolution; either may fail alone."""
+        """Evaluate the resolution and plan its weeks in parallel, since neither needs the other.
+
+        If one of them fails for good, the run continues without its result.
+        """
         self._card.at(EVALUATE, PLAN)
         missing: dict[Stage, str] = {}
         async with asyncio.TaskGroup() as side_by_side:
@@ -131,6 +154,7 @@ class GoalGenerationWorkflow:
                 EvaluateRequest(
                     run=self._request.run,
                     prompt=self._request.manifest.prompts["evaluate"],
+                    repair=self._request.manifest.prompts.get(REPAIR),
                     resolution=resolution,
                     locale=self._request.locale,
                 ),
@@ -154,6 +178,7 @@ class GoalGenerationWorkflow:
                 PlanRequest(
                     run=request.run,
                     prompt=request.manifest.prompts["plan"],
+                    repair=request.manifest.prompts.get(REPAIR),
                     goal=goal,
                     resolution=resolution,
                     locale=request.locale,
@@ -165,36 +190,49 @@ class GoalGenerationWorkflow:
         return None
 
     async def _revise(self, goal: ClarifiedGoal, first: Candidate) -> Candidate:
-        """Write the resolution again with the evaluator's suggestions; keep the better one."""
+        """Write and assess a second resolution with the evaluator's suggestions.
+
+        Returns the better candidate, or the first one if the second could not be written.
+        """
         with _may_fail("generate", {}):
             resolution = await self._resolve(goal, rejected=first)
             second = await self._assess(goal, resolution, TakenOver())
-            return max(first, second, key=_overall)  # the first one on a tie
+            return max(first, second, key=_merit)  # on a tie `max` returns the first
         return first
+
+    def _refused(self, code: RefusalCode, words: str | None) -> GoalOutcome:
+        return GoalOutcome(
+            trace_id=self._request.trace_id,
+            status="refused",
+            refusal_reason=words,
+            refusal_code=code,
+        )
 
     def _is_weak(self, candidate: Candidate) -> bool:
         return needs_revision(candidate.evaluation, self._request.manifest.quality_threshold)
 
 
-def _overall(candidate: Candidate) -> float:
-    return candidate.evaluation.overall if candidate.evaluation else -1
+def _merit(candidate: Candidate) -> tuple[bool, float]:
+    """Return the sort key of a candidate: a complete one beats one with a missing part.
+
+    Among equally complete candidates the higher overall score wins.
+    """
+    return not candidate.missing, candidate.evaluation.overall if candidate.evaluation else -1
 
 
 @contextmanager
 def _may_fail(stage: Stage, missing: dict[Stage, str]) -> Iterator[None]:
-    """Note a stage that failed for good instead of failing the run; cancelled stays cancelled."""
+    """Let the run continue without the stage of the `with` block if that fails permanently.
+
+    Its error code is then written to `missing`. Raises CancelledError if the stage stopped because
+    the run is cancelled.
+    """
     try:
         yield
     except ActivityError as error:
-        if is_cancelled_exception(error):
+        if is_cancellation(error):
             raise asyncio.CancelledError from error
         missing[stage] = failure_code(error)
-
-
-def _refusal(request: GoalRequest, goal: ClarifiedGoal) -> GoalOutcome:
-    return GoalOutcome(
-        trace_id=request.trace_id, status="refused", refusal_reason=goal.refusal_reason
-    )
 
 
 def _outcome(request: GoalRequest, kept: Candidate) -> GoalOutcome:

@@ -1,4 +1,4 @@
-"""The kinds of run: the one table that a new kind is added to."""
+"""The table of the kinds of runs. A new kind of run is added here."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.runs import Finish, finish_nothing
     from activities.stage import StageSpec
     from domain.goals import GoalOutcome, GoalRequest, redone_stages
-    from domain.runs import Rerun, RunKind, RunOutcome, RunRequest, RunStatus, Stage
+    from domain.runs import REPAIR, Rerun, RunKind, RunOutcome, RunRequest, RunStatus, Stage
     from workflows.goals import GoalGenerationWorkflow
 
 Repeat = Callable[..., Awaitable[Rerun]]
@@ -20,33 +20,47 @@ Repeat = Callable[..., Awaitable[Rerun]]
 
 @dataclass(frozen=True)
 class Kind:
-    """What is special to one kind of run; all else is the same for every kind."""
+    """What differs between kinds of runs; everything else works the same for all of them."""
 
     workflow: type
     run: Callable[[Any, Any], Awaitable[RunOutcome]]
-    """The workflow's run method, which takes a `request` and returns an `outcome`."""
+    """The workflow's run method. It takes a `request` and returns an `outcome`."""
     request: type[RunRequest]
     outcome: type[RunOutcome]
     trace: str
-    """The name of its traces."""
+    """The name of the runs' traces."""
     path: str | None = None
-    """Where the API shows such runs whole, followed by the trace id."""
+    """The API path that, with a trace id after it, shows a run with all its results.
+
+    None means that the API has no such path for the kind.
+    """
     stages: tuple[StageSpec[Any, Any, Any], ...] = ()
-    """The stages that ask a model, in their order."""
+    """The stages that ask a model, in the order in which they run."""
     finish: Finish = finish_nothing
-    """What it adds when a run's end is recorded."""
+    """The function that returns what the kind adds to the trace when a run ends."""
     repeat: Repeat = repeat_run
-    """What a rerun of it takes over; (connection, the source's request, the first stage)."""
+    """The function that describes a rerun: which earlier results it takes over.
+
+    Its arguments are a connection, the request of the repeated run, the first stage that runs again
+    and today's date where the person is.
+    """
     redone: Callable[[Stage], frozenset[Stage]] | None = None
-    """The stages that a rerun from one does again; that one and all after it, if not given."""
+    """The function that returns the stages which a rerun from a stage runs again.
+
+    None means the given stage and all stages after it.
+    """
     rated: frozenset[RunStatus] = frozenset(("success", "partial"))
-    """The statuses in which people may rate it."""
+    """The statuses in which people may rate a run."""
 
     def stage_names(self) -> tuple[Stage, ...]:
         return tuple(stage.name for stage in self.stages)
 
+    def prompt_names(self) -> tuple[str, ...]:
+        """What its manifest names a prompt for: its stages, and the repair of their answers."""
+        return (*self.stage_names(), REPAIR) if self.stages else ()
+
     def redone_from(self, stage: Stage) -> frozenset[Stage]:
-        """What a rerun from `stage` does again."""
+        """Return the stages that a rerun from `stage` runs again."""
         names = self.stage_names()
         return self.redone(stage) if self.redone else frozenset(names[names.index(stage) :])
 

@@ -40,6 +40,7 @@ function variants(spec, schema) {
 
 function typeOf(spec, schema) {
   const names = variants(spec, schema).map((choice) => {
+    if (choice["x-enumDescriptions"]) return "a code, see below";
     if (choice.enum) return choice.enum.map((value) => JSON.stringify(value)).join(" or ");
     if (choice.const !== undefined) return JSON.stringify(choice.const);
     if (choice.type === "array") return `list of ${typeOf(spec, choice.items || {})}`;
@@ -229,16 +230,29 @@ function drawText(text) {
   return [...nodes, list];
 }
 
+const listOf = (meanings) => el("ul", { className: "fields" }, ...Object.entries(meanings).map(
+  ([name, meaning]) => el("li", {}, el("code", { textContent: name }), ` ${meaning}`)));
+
 function drawErrors(spec) {
-  const problem = spec.components.schemas.Problem;
+  const { Problem: problem, RunErrorCode: runs } = spec.components.schemas;
   const { code, ...others } = problem.properties;
-  const rows = Object.entries(code["x-enumDescriptions"]).map(([name, meaning]) =>
-    el("li", {}, el("code", { textContent: name }), ` ${meaning}`));
   const section = document.getElementById("errors");
   section.append(
     fieldsOf(spec, { ...problem, properties: { code: { type: "string" }, ...others } }),
-    el("h3", { textContent: "code" }), el("ul", { className: "fields" }, ...rows));
-  section.hidden = false;
+    el("h3", { textContent: "code" }), listOf(code["x-enumDescriptions"]));
+  const ofRuns = document.getElementById("run-errors");
+  ofRuns.append(listOf(runs["x-enumDescriptions"]));
+  section.hidden = ofRuns.hidden = false;
+}
+
+function drawPrograms() {
+  for (const [title, path] of [["Python", "/docs/caller.py"], ["TypeScript", "/docs/caller.ts"]]) {
+    const code = el("pre");
+    const drawn = el("details", {}, el("summary", { textContent: title }),
+      el("div", { className: "operation" }, code));
+    drawn.addEventListener("toggle", async () => { code.textContent = await (await fetch(path)).text(); });
+    document.getElementById("programs").append(drawn);
+  }
 }
 
 async function main() {
@@ -259,6 +273,7 @@ async function main() {
   const page = document.getElementById("operations");
   for (const [name, drawn] of Object.entries(groups)) page.append(el("h2", { textContent: name }), ...drawn);
   drawErrors(spec);
+  drawPrograms();
   const first = document.getElementById(location.hash.slice(1) || "create_goal");
   if (first instanceof HTMLDetailsElement) first.open = true;
 }

@@ -133,7 +133,9 @@ async def database(configuration: Configuration, url: str, root: Path) -> Findin
 async def traces(url: str) -> Finding | None:
     """What waits for Opik, for how long, and what was set aside; None without a database."""
     try:
-        conn = await asyncpg.connect(url, timeout=2)
+        # Other roles find the table empty: its rows are the tenants'.
+        operations = {"role": "rein_operations"}
+        conn = await asyncpg.connect(url, timeout=2, server_settings=operations)
     except (OSError, TimeoutError, asyncpg.PostgresError):
         return None
     try:

@@ -7,8 +7,10 @@ from datetime import timedelta
 from uuid import uuid4
 
 from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    CountWorkflowExecutionsRequest,
     DescribeTaskQueueRequest,
     PauseWorkflowExecutionRequest,
 )
@@ -23,11 +25,14 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from devstack.doctor.finding import Finding
 from devstack.doctor.probe_runs import Ask, HeldWorkflow, HopsWorkflow, Order, QueueWorkflow
+from devstack.temporal import SEARCH_ATTRIBUTES
 
 HOPS, WARM_UP = 20, 3
 # Untuned, a hop waits for one or two ticks of 50 ms; obeying, it takes 3 to 20 ms.
 SLOW_HOP_S = 0.040
 UPDATES = 12
+# By default a namespace may ask for 10 lists and counts a second.
+LISTS = 30
 LIMIT = timedelta(seconds=60)
 FLAGS = "start the server with the dynamic config of devstack/temporal.py"
 
@@ -40,6 +45,8 @@ async def probe(client: Client) -> list[Finding]:
         "fairness": _fairness,
         "updates": _updates,
         "pause": _pause,
+        "lists": _lists,
+        "search attributes": _search_attributes,
     }
     found = []
     for name, check in checks.items():
@@ -175,6 +182,37 @@ async def _pause(client: Client, queue: str) -> Finding:
     finally:
         await run.terminate("end of the probe")
     return Finding("ok", "Temporal pause", "a run can be paused and resumed")
+
+
+async def _lists(client: Client, queue: str) -> Finding:
+    request = CountWorkflowExecutionsRequest(
+        namespace=client.namespace, query=f"TaskQueue = '{queue}'"
+    )
+    counts = await asyncio.gather(
+        *(client.workflow_service.count_workflow_executions(request) for _ in range(LISTS)),
+        return_exceptions=True,
+    )
+    refused = sum(isinstance(each, RPCError) for each in counts)
+    if not refused:
+        return Finding("ok", "Temporal lists", f"{LISTS} at once were answered")
+    cure = "frontend.namespaceRPS.visibility=50"
+    text = f"{refused} of {LISTS} lists or counts at once were refused"
+    return Finding("missing", "Temporal lists", text, cure)
+
+
+async def _search_attributes(client: Client, queue: str) -> Finding:
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+    if not missing:
+        return Finding(
+            "ok", "Temporal search attributes", f"all {len(SEARCH_ATTRIBUTES)} are there"
+        )
+    words = " ".join(f"--name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
+    text = f"without {', '.join(missing)} it refuses to start runs"
+    cure = f"start a worker, which adds them, or: temporal operator search-attribute create {words}"
+    return Finding("missing", "Temporal search attributes", text, cure)
 
 
 async def _held(client: Client, queue: str) -> WorkflowHandle[HeldWorkflow, None]:

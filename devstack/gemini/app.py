@@ -131,12 +131,12 @@ class _Call:
     def _response(self) -> tuple[Json, Usage]:
         answer, rule, ask = _written(self.ask), self.rule, self.ask
         if rule and rule.fault in faults.TEXT_FAULTS:
-            text = faults.spoiled_text(rule, answer)
+            text = faults.spoiled_text(rule, ask, answer)
         else:
             text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
         thoughts = protocol.thought_tokens(ask)
         room, finish = max(0, ask.max_tokens - thoughts), "STOP"
-        if protocol.count_tokens(text) > room and self.fault not in ("huge", "nonsense"):
+        if protocol.count_tokens(text) > room and self.fault not in ("huge", "nonsense", "says"):
             text, finish = text[: room * 4], "MAX_TOKENS"
         usage = Usage(ask.prompt_tokens, protocol.count_tokens(text), thoughts)
         if rule and rule.fault in faults.CANDIDATE_FAULTS:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, StrictInt
 
 from devstack.gemini import protocol
+from devstack.gemini.orders import obeyed, orders
 from devstack.gemini.protocol import JSON_TYPE, Ask, Json, Usage, answer_body, error_body
 from devstack.standin import Fault
 
@@ -15,11 +16,12 @@ StatusFault = Literal[
 ]
 TransportFault = Literal["hang", "drip", "drop", "reset", "computed_then_dropped", "html_200"]
 TextFault = Literal[
-    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text"
-]
+    "malformed", "fenced", "wrong_types", "extra_field", "nonsense", "huge", "hostile_text", "says",
+    "obey",
+]  # fmt: skip
 CandidateFault = Literal[
     "truncated", "safety", "recitation", "prompt_blocked", "unknown_finish_reason", "empty_text",
-    "no_parts",
+    "no_parts", "uncounted",
 ]  # fmt: skip
 STATUS_FAULTS, TEXT_FAULTS = get_args(StatusFault), get_args(TextFault)
 CANDIDATE_FAULTS = get_args(CandidateFault)
@@ -138,9 +140,11 @@ def _html(title: str) -> bytes:
 HTML_200 = _html("Sign in to the network")
 
 
-def spoiled_text(rule: Rule, answer: Any) -> str:
+def spoiled_text(rule: Rule, ask: Ask, answer: Any) -> str:
     """The answer's text, broken the way that the fault says. `answer` is JSON or plain text."""
     fault, args = rule.fault, rule.args
+    if fault == "says":
+        return str(args["text"])
     if fault == "wrong_types":
         answer = _wrong_types(answer)
     elif fault == "extra_field" and isinstance(answer, dict):
@@ -151,6 +155,8 @@ def spoiled_text(rule: Rule, answer: Any) -> str:
         answer = _stretched(answer, int(args.get("bytes", 5_000_000)))
     elif fault == "hostile_text":
         answer = _hostile(answer)
+    elif fault == "obey" and orders(ask.user):
+        answer = obeyed(answer, ask.user)
     text = answer if isinstance(answer, str) else json.dumps(answer)
     if fault == "fenced":
         return f"```json\n{text}\n```"
@@ -221,6 +227,10 @@ def spoiled_answer(rule: Rule, ask: Ask, text: str, usage: Usage) -> tuple[Json,
             return answer_body(ask, candidate, usage), usage
         case "empty_text":
             candidate = protocol.text_candidate("")
+        case "uncounted":
+            body = answer_body(ask, protocol.text_candidate(text), usage)
+            del body["usageMetadata"]
+            return body, usage
         case _:
             candidate = {"content": {"role": "model"}, "finishReason": "STOP"}
     return answer_body(ask, candidate, none), none

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -13,15 +15,18 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import ActivityEnvironment
 
-from activities.reconcile import ReconcileActivities
+from activities.reconcile import A_ROUND, AT_ONCE, ReconcileActivities
 from activities.runs import Ending
 from client import StartOptions, start_run
 from db.callers import insert_tenant
+from db.events import append_event
 from db.pool import Connection, Pools, acquire, transaction
 from db.runs import StoredRequest
+from devstack.stack import Stack
+from devstack.temporal import TemporalOptions
 from domain.callers import LOCAL_TENANT
 from domain.goals import GoalRequest
-from domain.reconcile import Reconciled
+from domain.reconcile import Cursor, Reconciled
 from domain.runs import workflow_id
 from tests.conftest import TemporalServer
 from tests.factories import FINISH, goal_request, store_accepted
@@ -54,6 +59,7 @@ class House:
         )
         async with transaction(self.pools.application, tenant) as conn:
             await store_accepted(conn, request, at=accepted_at)
+            await conn.execute("UPDATE run_events SET at = $1", accepted_at)
         return request
 
     async def start(self, stored: StoredRequest) -> None:
@@ -80,8 +86,8 @@ class House:
             while (await self.client.count_workflows(query)).count < executions:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
-    async def reconcile(self) -> Reconciled:
-        result: Reconciled = await ActivityEnvironment().run(self.reconciler.reconcile)
+    async def reconcile(self, after: Cursor | None = None) -> Reconciled:
+        result: Reconciled = await ActivityEnvironment().run(self.reconciler.reconcile, after)
         return result
 
     async def status(self, trace_id: UUID) -> str:
@@ -92,18 +98,23 @@ class House:
         return found
 
 
-@pytest.fixture
-async def house(
-    postgres_url: str, temporal: TemporalServer, request: pytest.FixtureRequest
-) -> AsyncIterator[House]:
-    client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+@asynccontextmanager
+async def furnished(postgres_url: str, temporal: str, queue: str) -> AsyncIterator[House]:
+    client = await Client.connect(temporal, data_converter=pydantic_data_converter)
     await register_search_attributes(client)
-    queue = request.node.name
     async with Pools.connected(postgres_url, size=4, name="test") as pools:
         house = House(pools, client, None, queue)  # type: ignore[arg-type]
         house.reconciler = ReconcileActivities(
             pools.operations, client, project="test", start=house.start, finish=FINISH
         )
+        yield house
+
+
+@pytest.fixture
+async def house(
+    postgres_url: str, temporal: TemporalServer, request: pytest.FixtureRequest
+) -> AsyncIterator[House]:
+    async with furnished(postgres_url, temporal.address, request.node.name) as house:
         yield house
 
 
@@ -126,13 +137,79 @@ async def test_a_run_that_was_accepted_just_now_is_left_to_the_api(house: House)
     assert await house.reconcile() == NOTHING
 
 
-async def test_a_terminated_run_is_closed_once(house: House) -> None:
+async def test_a_run_that_was_heard_of_just_now_is_not_asked_about(house: House) -> None:
+    request = await house.accept()
+    async with transaction(house.pools.application, LOCAL_TENANT) as conn:
+        await append_event(conn, request.trace_id, "e", "stage_retrying", "plan", "Again")
+    assert await house.reconcile() == NOTHING
+
+
+async def test_many_are_started_at_once(house: House) -> None:
+    for _ in range(AT_ONCE + 1):
+        await house.accept()
+    together = asyncio.Barrier(AT_ONCE)
+    waited = 0
+
+    async def start(stored: StoredRequest) -> None:
+        nonlocal waited
+        if waited < AT_ONCE:
+            waited += 1
+            await together.wait()
+
+    house.reconciler = ReconcileActivities(
+        house.pools.operations, house.client, project="test", start=start, finish=FINISH
+    )
+    async with asyncio.timeout(20):  # one after the other they would wait for ever
+        assert await house.reconcile() == Reconciled(started=AT_ONCE + 1)
+
+
+async def test_more_unfinished_runs_than_temporal_lists_a_second(
+    postgres_url: str, state_folder: Path
+) -> None:
+    """A thousand runs wait for a model that is away, on a server with a production's limits."""
+    strict = TemporalOptions(file=False, ui=False, config={"frontend.namespaceRPS.visibility": "1"})
+    async with (
+        Stack(state_folder / "strict", services={"temporal"}, temporal=strict) as stack,
+        furnished(postgres_url, stack.urls["temporal"], "strict") as house,
+    ):
+        requests = [await house.accept(minutes_ago=60 - n / 60) for n in range(A_ROUND + 2)]
+        await asyncio.gather(
+            *(
+                house.client.start_workflow(
+                    "GoalGenerationWorkflow",
+                    id=workflow_id(each.kind, each.trace_id),
+                    task_queue=house.queue,
+                )
+                for each in requests[:-1]
+            )
+        )
+        await house.client.count_workflows()  # an operator's page has taken this second's only list
+        first = await house.reconcile()
+        assert first.reached is not None
+        assert first.reached.trace_id == requests[A_ROUND - 1].trace_id
+        assert first == Reconciled(reached=first.reached)
+        assert await house.reconcile(first.reached) == Reconciled(started=1)
+
+
+async def test_a_terminated_run_is_closed_once_with_the_reason_that_was_given(
+    house: House,
+) -> None:
     trace_id, handle = await house.accept_and_start()
-    await handle.terminate("not needed")
+    await handle.terminate(reason="The person asked for it")
     await house.seen(trace_id, "Terminated")
     assert await house.reconcile() == Reconciled(closed=1)
     assert await house.status(trace_id) == "terminated"
     assert await house.reconcile() == NOTHING
+    async with acquire(house.pools.operations) as conn:
+        said = await conn.fetchval("SELECT error_message FROM runs")
+        shown = await conn.fetchval(
+            "SELECT payload -> 'error_info' ->> 'message' FROM trace_outbox WHERE kind = 'trace'"
+        )
+    assert (
+        said
+        == shown
+        == ("The workflow was ended from outside (terminated): The person asked for it")
+    )
 
 
 async def test_a_paused_run_is_under_way(house: House) -> None:

@@ -13,7 +13,7 @@ from api.health import create_operations
 from api.server import Server, config
 from db.pool import Pool, Pools
 from settings import Settings
-from tests.factories import STAGES, Runs, api_key, register_prompts
+from tests.factories import PROMPTS, Runs, api_key, register_prompts
 
 
 def settings(database_url: str, **changed: Any) -> Settings:
@@ -56,7 +56,7 @@ def pool(pools: Pools) -> Pool:
 
 def operations(app: Api) -> httpx.AsyncClient:
     """A client of what the API serves to operators, without a server in between."""
-    behind = create_operations(app.state, {"goal_generation": STAGES})
+    behind = create_operations(app.state, {"goal_generation": tuple(PROMPTS)})
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(behind), base_url="http://operations", trust_env=False
     )

@@ -39,7 +39,12 @@ from settings import Settings
 
 PEPPER = SecretStr("a pepper of the tests")
 # Routes that anybody may ask, because they tell nothing of anybody.
-PUBLIC = frozenset(("/", "/livez", "/openapi.json", "/docs", "/docs.js", "/docs.css"))
+PUBLIC = frozenset(
+    (
+        *("/", "/livez", "/openapi.json", "/docs", "/docs.js", "/docs.css"),
+        *("/docs/caller.py", "/docs/caller.ts"),
+    )
+)
 
 
 def routes_without_scope(app: FastAPI) -> list[str]:

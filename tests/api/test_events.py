@@ -61,6 +61,39 @@ class TestStream:
         answer = await http.get(f"/api/runs/{trace_id}/events", headers={"Last-Event-ID": "2"})
         assert (answer.status_code, answer.content) == (204, b"")
 
+    async def test_after_a_reset_it_goes_to_the_last_end(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        """Two runs of one workflow have one row and one row of events."""
+        trace_id = await stored.accepted()
+        for key in ("first:1:started", "first:finished", "second:1:started"):
+            await stored.event(trace_id, key, "finished" if "finished" in key else "stage_started")
+        path = f"/api/runs/{trace_id}/events"
+        async with http.stream("GET", path, headers={"Last-Event-ID": "4"}) as waiting:
+            assert waiting.status_code == 200  # not 204: the run is under way again
+            watching = asyncio.create_task(_watch(http, trace_id))
+            await stored.event(trace_id, "second:finished", "finished")
+            assert [number async for number in _ids(waiting)] == [5]
+            assert await watching == [1, 2, 3, 4, 5]
+        answer = await http.get(path, headers={"Last-Event-ID": "5"})
+        assert answer.status_code == 204
+
+    async def test_what_a_step_says_after_the_end_keeps_nobody_waiting(
+        self, http: httpx.AsyncClient, stored: Runs
+    ) -> None:
+        trace_id = await stored.accepted()
+        for key in ("first:1:started", "first:finished", "first:1:failed"):
+            await stored.event(trace_id, key, "finished" if "finished" in key else "stage_failed")
+        assert await _watch(http, trace_id) == [1, 2, 3, 4]
+        assert await _watch(http, trace_id, after=3) == [4]
+        answer = await http.get(f"/api/runs/{trace_id}/events", headers={"Last-Event-ID": "4"})
+        assert answer.status_code == 204
+
+    async def test_an_empty_position_is_none(self, http: httpx.AsyncClient, stored: Runs) -> None:
+        path = f"/api/runs/{await stored.finished()}/events"
+        answer = await http.get(path, headers={"Last-Event-ID": ""})
+        assert answer.text.count("id: ") == 2
+
     async def test_wrong_positions_and_ids_are_refused(
         self, http: httpx.AsyncClient, stored: Runs
     ) -> None:

@@ -37,9 +37,11 @@ async def test_is_stored_with_its_scores(http: httpx.AsyncClient, stored: Runs, 
     trace_id = await stored.finished()
     answer = await _send(http, trace_id, usefulness=True, motivation=False, comment=" Good ")
     assert answer.status_code == 201, answer.text
-    assert (answer.json()["rating"], answer.json()["revision"]) == (4.5, 1)
+    said = answer.json()
+    assert (said["rating"], said["revision"], said["user_id"]) == (4.5, 1, "user-1")
     assert await _scores(pool, trace_id) == {
         "user_feedback.rating": (4.5, "Good"),
+        "user_feedback.count": (1, None),
         "user_feedback.usefulness": (1, None),
         "user_feedback.motivation": (0, None),
     }
@@ -74,6 +76,52 @@ async def test_an_answer_that_is_taken_back_is_taken_off_the_trace(
     assert scores["user_feedback.usefulness"] == (1, None)
     assert scores["user_feedback.motivation"] == (None, None)
     assert "user_feedback.clarity" not in scores  # nobody ever answered it
+
+
+async def test_the_trace_shows_what_all_say_together(
+    http: httpx.AsyncClient, stored: Runs, pool: Pool
+) -> None:
+    trace_id = await stored.finished()
+    await _send(http, trace_id, user_id="a", rating=5, usefulness=True, comment="Clear")
+    await _send(http, trace_id, user_id="b", rating=1, usefulness=False, clarity=True)
+    await _send(http, trace_id, user_id="c", rating=4.5, usefulness=True, comment="Too tight")
+    assert await _scores(pool, trace_id) == {
+        "user_feedback.rating": (3.5, "Too tight"),
+        "user_feedback.count": (3, None),
+        "user_feedback.usefulness": (0.667, None),
+        "user_feedback.clarity": (1, None),
+    }
+    said = (await http.get(f"/api/runs/{trace_id}/feedback")).json()
+    assert said["average"] == 3.5
+    assert (said["shares"]["usefulness"], said["shares"]["motivation"]) == (0.667, None)
+    assert [item["user_id"] for item in said["items"]] == ["c", "b", "a"]
+
+    # One revises, another takes an answer and the newest comment back.
+    await _send(http, trace_id, user_id="b", rating=4, usefulness=True)
+    await _send(http, trace_id, user_id="c", rating=4.5)
+    assert await _scores(pool, trace_id) == {
+        "user_feedback.rating": (4.5, "Clear"),
+        "user_feedback.count": (3, None),
+        "user_feedback.usefulness": (1, None),
+        "user_feedback.clarity": (None, None),
+    }
+
+
+async def test_people_who_rate_at_once_all_count(
+    http: httpx.AsyncClient, stored: Runs, pool: Pool
+) -> None:
+    trace_id = await stored.finished()
+    ratings = [1 + number % 9 / 2 for number in range(18)]
+    await asyncio.gather(
+        *(
+            _send(http, trace_id, user_id=f"user-{number}", rating=rating, clarity=rating > 3)
+            for number, rating in enumerate(ratings)
+        )
+    )
+    scores = await _scores(pool, trace_id)
+    assert scores["user_feedback.rating"] == (3, None)
+    assert scores["user_feedback.count"] == (18, None)
+    assert scores["user_feedback.clarity"] == (0.444, None)
 
 
 async def test_the_same_again_changes_nothing(http: httpx.AsyncClient, stored: Runs) -> None:

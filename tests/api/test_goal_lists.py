@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from db import results
 from tests.factories import Runs
 
 
@@ -47,6 +48,47 @@ class TestList:
         assert await found(q="'\"((:*&|!") == []
         assert await found(**{"from": "2020-01-01", "to": "9999-12-31"}) == [weak, good]
         assert await found(to="2020-01-01") == []
+
+    @pytest.mark.parametrize(
+        ("goal", "q"),
+        [
+            ("Juggle five balls", "juggl"),
+            ("Klavierunterricht nehmen", "KLAVIER"),
+            ("Crème brûlée zubereiten", "creme brulee"),
+            ("Creme brulee zubereiten", "Brûlée"),
+            ("Прочитать Толстого", "ТОЛСТ"),
+            ("ハーフマラソンを完走する", "マラソン"),
+            ("ﾊｰﾌﾏﾗｿﾝ", "ハーフ"),
+            ("我想学古琴", "琴"),
+            ("我想戒烟", "戒烟"),
+            ("소설을 번역하고 출판하기", "번역"),
+            ("ฝึกเล่นกีตาร์โปร่ง", "กีตาร์"),
+            ("Save 50% of_my salary", "50% of_m"),
+            ("Learn\nto  sail", "sail LEARN"),
+        ],
+    )
+    async def test_a_goal_is_found_by_parts_of_its_words(
+        self, http: httpx.AsyncClient, stored: Runs, goal: str, q: str
+    ) -> None:
+        trace_id = str(await stored.accepted(goal, user_id="searched"))
+        for text, expected in ((q, True), (f"{q}{q[-1]}q", False), (f"{q} nowhere", False)):
+            answer = await http.get("/api/goals", params={"q": text, "limit": 100})
+            found = [item["trace_id"] for item in answer.json()["items"]]
+            assert (trace_id in found) == expected, text
+
+    async def test_a_common_word_is_found_as_a_rare_one(
+        self, http: httpx.AsyncClient, stored: Runs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = [str(await stored.accepted(f"Practise {n}", user_id="common")) for n in range(4)]
+        for most in (results.MOST_FOUND, 2):
+            monkeypatch.setattr(results, "MOST_FOUND", most)
+            answer = await http.get("/api/goals", params={"q": "practis", "limit": 3})
+            assert [item["trace_id"] for item in answer.json()["items"]] == made[:0:-1]
+
+    async def test_white_space_narrows_nothing(self, http: httpx.AsyncClient, stored: Runs) -> None:
+        trace_id = await stored.accepted()
+        newest = (await http.get("/api/goals", params={"q": " ", "limit": 1})).json()["items"]
+        assert newest[0]["trace_id"] == str(trace_id)
 
     @pytest.mark.parametrize(
         "query",

@@ -1,6 +1,7 @@
 """What operators are told: alive, ready, metrics."""
 
 import asyncio
+from typing import get_args
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from api import health
 from api.app import Api, create_app
 from api.deps import Services
 from api.health import Kinds
+from domain.runs import RunStatus
 from tests.factories import Runs
 
 from .conftest import operations, serving, settings
@@ -23,7 +25,13 @@ async def test_metrics_count_answers_by_route_and_runs_by_status(
         text = (await client.get("/metrics")).text
     assert 'route="/api/goals/{trace_id}",status="200"' in text
     assert str(trace_id) not in text
-    assert 'rein_runs{status="cancelled"}' in text
+    assert 'rein_runs{status="cancelled"} 1.0' in text
+    # A series that vanished at zero would leave an alert without anything to compare.
+    for status in get_args(RunStatus.__value__):
+        assert f'rein_runs{{status="{status}"}}' in text
+    assert 'rein_feedback_total{rating="4.5"} 0.0' in text
+    for gauge in ("rein_starts_waiting", "rein_runs_accepted_oldest_seconds"):
+        assert f"\n{gauge} " in text
     assert "rein_outbox_pending" in text
     assert "rein_postgresql_up 1.0" in text
 

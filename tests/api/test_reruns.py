@@ -1,5 +1,6 @@
 """Repeating a run from a stage on."""
 
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,6 +9,7 @@ import pytest
 
 from db.pool import Pool, acquire
 from db.prompts import insert_prompt_version
+from domain.goals import GoalContext
 from tests.factories import Runs
 
 
@@ -81,6 +83,43 @@ async def test_without_a_resolution_it_starts_before_it(
     assert (await _rerun(http, source, from_stage="generate")).status_code == 202
     answer = await _rerun(http, source, from_stage="plan")
     assert (answer.status_code, answer.json()["cure"]) == (409, "rerun from 'generate'")
+
+
+LONG_AGO = date(2026, 1, 31)
+
+
+@pytest.mark.parametrize(
+    ("stated", "read", "stage", "cure"),
+    [
+        (LONG_AGO, None, "preprocess", "send the goal again with a later deadline"),
+        (LONG_AGO, None, "generate", "send the goal again with a later deadline"),
+        (LONG_AGO, None, "plan", "send the goal again with a later deadline"),
+        (LONG_AGO, None, "evaluate", None),
+        (None, LONG_AGO, "plan", "rerun from 'preprocess'"),
+        (None, LONG_AGO, "generate", "rerun from 'preprocess'"),
+        (None, LONG_AGO, "preprocess", None),
+        (None, LONG_AGO, "evaluate", None),
+        (date(2100, 1, 1), LONG_AGO, "plan", None),
+    ],
+)
+async def test_there_is_no_plan_for_a_time_that_has_gone_by(
+    http: httpx.AsyncClient,
+    stored: Runs,
+    stated: date | None,
+    read: date | None,
+    stage: str,
+    cure: str | None,
+) -> None:
+    source = await stored.finished(
+        context=GoalContext(deadline=stated), clarified_fields={"deadline": read}
+    )
+    answer = await _rerun(http, source, from_stage=stage)
+    if cure is None:
+        assert answer.status_code == 202, answer.text
+    else:
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (409, "DEADLINE_PASSED")
+        assert problem["cure"].startswith(cure)
 
 
 @pytest.mark.parametrize(

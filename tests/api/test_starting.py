@@ -1,8 +1,9 @@
 """A run and its workflow on the real Temporal server; no worker is needed to start or cancel."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -11,7 +12,10 @@ from temporalio.service import RPCError
 
 from api.app import Api, create_app
 from client import connect
-from db.pool import Pools
+from db.events import append_refused_start, select_events
+from db.pool import Pools, transaction
+from devstack.stack import Stack
+from devstack.temporal import TemporalOptions
 from domain.runs import pseudonym
 from tests.conftest import TemporalServer
 from tests.factories import Runs, api_key
@@ -52,7 +56,7 @@ async def whole(app: Api, engine: Client, pools: Pools) -> AsyncIterator[httpx.A
 async def _start(whole: httpx.AsyncClient, app: Api) -> str:
     """Send a goal and wait until its workflow is started; the answer does not."""
     answer = await whole.post("/api/goals", json=BODY)
-    await app.state.services.all_started()
+    await app.state.services.starter.all_started()
     trace_id: str = answer.json()["trace_id"]
     return trace_id
 
@@ -80,7 +84,7 @@ async def test_a_replay_starts_what_was_not_started(
         await workflow.describe()
     answer = await whole.post("/api/goals", json=BODY, headers=key)
     assert answer.headers["idempotent-replayed"] == "true"
-    await app.state.services.all_started()
+    await app.state.services.starter.all_started()
     assert (await workflow.describe()).status == WorkflowExecutionStatus.RUNNING
 
 
@@ -125,5 +129,39 @@ async def test_it_is_ready(app: Api) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["temporal"] == "answers"
     assert answer.json()["kinds"] == {
-        "goal_generation": "preprocess v1, generate v1, evaluate v1, plan v1"
+        "goal_generation": "preprocess v1, generate v1, evaluate v1, plan v1, repair v1"
     }
+
+
+@pytest.fixture
+async def bare(state_folder: Path) -> AsyncIterator[str]:
+    """A Temporal server that was not told the search attributes."""
+    options = TemporalOptions(tuned=False, file=False, ui=False)
+    async with Stack(state_folder / "bare", services={"temporal"}, temporal=options) as stack:
+        yield stack.urls["temporal"]
+
+
+async def test_a_start_that_temporal_refuses_says_why(
+    module_postgres_url: str, bare: str, pools: Pools
+) -> None:
+    app = create_app(settings(module_postgres_url, temporal_address=bare, auth="off"))
+    async with serving(app) as client, operations(app) as operator:
+        trace_id = (await client.post("/api/goals", json=BODY)).json()["trace_id"]
+        await app.state.services.starter.all_started()
+        run = (await client.get(f"/api/runs/{trace_id}")).json()
+        assert run["status"] == "accepted"
+        assert run["waiting"]["code"] == "START_REFUSED"
+        ready = (await operator.get("/readyz")).json()
+        assert ready["code"] == "UNAVAILABLE"
+        assert "ReinKind" in ready["detail"]
+
+        engine = await connect(settings(module_postgres_url, temporal_address=bare))
+        await register_search_attributes(engine)
+        assert "ReinKind" not in (await operator.get("/readyz")).text
+    async with transaction(pools.application, "local") as conn:
+        told = (await select_events(conn, UUID(trace_id), 1))[0]
+        assert told.kind == "start_refused"
+        assert "search attribute Rein" in told.message
+        for _ in range(2):  # as the reconciler tries it every minute
+            await append_refused_start(conn, UUID(trace_id), "NOT_FOUND", "no such namespace")
+        assert len(await select_events(conn, UUID(trace_id), 1)) == 2

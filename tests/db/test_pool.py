@@ -1,6 +1,7 @@
 """The pool: jsonb both ways, and errors that say that PostgreSQL is away."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import asyncpg
 import pytest
 
 from db import pool as database
-from db.pool import Pool, Role, acquire
+from db.pool import Pool, Role, acquire, transaction
 from domain.errors import Unavailable
 from domain.runs import PromptRef
 
@@ -103,7 +104,8 @@ class Between:
     async def listening(self) -> AsyncIterator[None]:
         async with await asyncio.start_server(self._join, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
-            self.url = self._server._replace(netloc=f"rein@127.0.0.1:{port}").geturl()
+            login = self._server.netloc.rpartition("@")[0]
+            self.url = self._server._replace(netloc=f"{login}@127.0.0.1:{port}").geturl()
             yield
             for client in self._clients:
                 client.close()
@@ -183,3 +185,43 @@ async def test_our_own_mistakes_are_not_called_unavailable(module_postgres_url: 
         with pytest.raises(asyncpg.InterfaceError):
             async with acquire(pool) as conn:
                 await conn.fetchval("SELECT $1::int", "no number", "too many")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("INSERT INTO t VALUES ('secret words')", "violates check constraint"),
+        ("SELECT 'secret words'::integer", "InvalidTextRepresentationError"),
+    ],
+)
+async def test_an_error_is_told_without_values(
+    module_postgres_url: str, statement: str, told: str
+) -> None:
+    async with (
+        await database.connect(module_postgres_url, size=1, role=ROLE) as pool,
+        acquire(pool) as conn,
+    ):
+        await conn.execute("CREATE TEMPORARY TABLE t (words text CHECK (words = ''))")
+        with pytest.raises(asyncpg.PostgresError) as raised:
+            await conn.execute(statement)
+    assert told in str(raised.value)
+    assert "secret words" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_table_that_changed_under_a_statement_is_unavailable_once(
+    module_postgres_url: str,
+) -> None:
+    admin = await asyncpg.connect(module_postgres_url)
+    await admin.execute("CREATE TABLE changing (n int); GRANT SELECT ON changing TO PUBLIC")
+    async with database.connect(module_postgres_url, size=1, role=ROLE) as pool:
+
+        async def read() -> object:
+            async with transaction(pool, "local") as conn:
+                return await conn.fetch("SELECT * FROM changing")
+
+        await read()
+        await admin.execute("ALTER TABLE changing ADD COLUMN m int")
+        with pytest.raises(Unavailable):
+            await read()
+        assert await read() == []
+    await admin.close()

@@ -13,8 +13,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import callers, events, feedback, goals, idempotency, results, runs
+from db import callers, events, feedback, goals, idempotency, results, runs, workers
 from db.results import Filters, Position
+from db.runs import Ended
 
 RUN = UUID("019aa000-0000-7000-8000-000000000001")
 
@@ -44,7 +45,7 @@ MANY = """
                       manifest, status, finished_at, quality_score, created_at)
     SELECT id, id, 'goal_generation', 'user-' || n % 400, 'p', 'w-' || n, '{}', '{}',
            CASE WHEN n % 1000 = 0 THEN 'running' ELSE 'success' END,
-           CASE WHEN n % 1000 <> 0 THEN now() END,
+           CASE WHEN n % 1000 <> 0 THEN now() - n * interval '1 hour' END,
            CASE WHEN n % 1000 = 0 THEN NULL WHEN n % 500 = 1 THEN 3 ELSE 8 END,
            now() - n * interval '1 hour'
       FROM generate_series(1, 4000) n, LATERAL (SELECT gen_random_uuid() AS id, n AS same) ids;
@@ -105,8 +106,8 @@ async def conn(module_postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
         "runs SET status = 'failed'",
         "run_events SET seq = 0",
         "run_events SET kind = 'dreaming'",
-        "goals SET goal = 'ab'",
-        "goals SET goal = repeat('x', 4001)",
+        "goals SET goal = 'a'",
+        "goals SET goal = repeat('x', 12001)",
         "resolutions SET draft = 0",
         "evaluation_metrics SET clarity = 11",
         "evaluation_metrics SET overall = 'NaN'",
@@ -117,6 +118,8 @@ async def conn(module_postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
         "llm_calls SET thought_tokens = -1",
         "llm_calls SET cost_usd = 'NaN'",
         "llm_calls SET reserved_usd = 'NaN'",
+        "runs SET cost_unknown_usd = 'NaN'",
+        "runs SET unknown_calls = -1",
         "llm_calls SET finished_at = now()",
         "llm_calls SET state = 'failed'",
         "llm_calls SET state = 'answered', finished_at = now()",
@@ -217,8 +220,10 @@ LISTS = {
     "all": (Filters("local"), "runs_newest"),
     "rare status": (Filters("local", status=["running"]), "runs_by_status"),
     "user": (Filters("local", user_id="user-7"), "runs_by_user"),
+    "refused": (Filters("local", refusal_code="CRISIS"), "runs_by_refusal"),
     "low score": (Filters("local", max_score=3.0), "runs_by_score"),
     "high score": (Filters("local", min_score=9.5), "runs_by_score"),
+    "found": (Filters("local", goal_ids=[RUN]), "runs_by_goal"),
     "days": (Filters("local", since=NOW - timedelta(days=3), before=NOW), "runs_newest"),
 }
 
@@ -235,14 +240,16 @@ async def test_a_list_uses_the_index_of_its_filter(filled: asyncpg.Connection, n
 async def _explain_search(conn: asyncpg.Connection) -> Explained:
     """A function that runs as another role is planned apart, so its own statement is asked for."""
     body = await conn.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'goals_with_words'")
-    statement = body.replace("tenant_id = tenant", "tenant_id = $1").replace("words)", "$2)")
+    for name, number in (("' ' || tenant)", "' ' || $1)"), ("wanted", "$2"), ("most", "$3")):
+        assert name in body
+        body = body.replace(name, number)
     explained = Explained(conn, "rein_operations")
-    await explained.fetch(statement, "local", "oboe")
+    await explained.fetch(body, "local", "oboe", 10)
     return explained
 
 
 async def test_words_are_searched_for_by_their_index(filled: asyncpg.Connection) -> None:
-    assert (await _explain_search(filled)).indexes() == {"goals_text"}
+    assert (await _explain_search(filled)).indexes() == {"goals_grams"}
 
 
 async def test_what_is_read_by_id_is_never_searched_for(filled: asyncpg.Connection) -> None:
@@ -259,8 +266,10 @@ async def test_what_is_read_by_id_is_never_searched_for(filled: asyncpg.Connecti
     await feedback.select_feedback_totals(explained, RUN)
     operations: Any = Explained(filled, "rein_operations")
     await runs.count_recent_runs(operations)
-    await runs.select_unfinished(operations, timedelta(seconds=20))
-    await runs.select_requests(operations, ["w-1"])
+    await runs.select_quiet(operations, timedelta(seconds=20), None, 500)
+    await runs.select_not_closed(operations, [Ended("w-1", "r", NOW)])
+    await runs.select_request_of(operations, "w-1")
+    await workers.select_workflows_of_worker(operations, 1, 10)
     plans = explained.plans + operations.plans
     assert [plan for plan in plans if "Seq Scan" in plan] == []
 
@@ -276,7 +285,7 @@ async def test_every_index_serves_a_query(filled: asyncpg.Connection) -> None:
     operations: Any = Explained(filled, "rein_operations")
     await runs.count_recent_runs(operations)
     await idempotency.delete_expired_keys(operations, 10)
-    await runs.select_unfinished(operations, timedelta(seconds=20))
+    await runs.select_quiet(operations, timedelta(seconds=20), None, 500)
     rows = await filled.fetch(
         """
         SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

@@ -12,7 +12,7 @@ from tests.factories import Runs
 
 TENANTS = ("acme", "globex", "initech")
 # Rows of the installation itself, not of a tenant.
-SHARED = {"alembic_version", "api_keys", "prompt_versions", "tenants", "trace_projects"}
+SHARED = {"alembic_version", "api_keys", "prompt_versions", "tenants", "trace_projects", "workers"}
 
 
 @pytest.fixture(scope="module")

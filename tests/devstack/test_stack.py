@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +68,48 @@ async def test_a_part_that_fails_is_named_and_the_others_are_stopped(folder: Pat
 
     assert not stack.children
     assert is_free(stack.ports.gemini)
+
+
+@pytest.mark.stack
+async def test_the_database_asks_every_account_for_a_password(folder: Path) -> None:
+    """Whoever may connect as a superuser executes programs as the user that runs the server."""
+    async with Stack(folder, services={"postgres"}, durable=False) as stack:
+        url, admin = stack.urls["postgres"], stack.urls["postgres_admin"]
+        for each in (url, admin):
+            without = re.sub(":[^:@]+@", "@", each)
+            for wrong in (without, without.replace("@", ":wrong@")):
+                with pytest.raises(asyncpg.InvalidPasswordError):
+                    await asyncpg.connect(wrong, timeout=5)
+        connection = await asyncpg.connect(url)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("CREATE ROLE another")
+        assert not await connection.fetchval(
+            "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles"
+            " WHERE rolname = current_user"
+        )
+        await connection.close()
+        assert kept_private(folder) == url
+
+
+def kept_private(folder: Path) -> str:
+    """The address that is written there for the person alone."""
+    # As root PostgreSQL runs as another user, who may pass through the folder, no more.
+    assert stat.S_IMODE(folder.stat().st_mode) == (0o710 if os.geteuid() == 0 else 0o700)
+    for name in ("passwords.json", "database_url"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    return (folder / "database_url").read_text()
+
+
+@pytest.mark.stack
+async def test_data_of_a_version_without_passwords_is_told(folder: Path) -> None:
+    (folder / "postgres").mkdir(parents=True)
+    (folder / "postgres" / "PG_VERSION").write_text("18")
+
+    with pytest.raises(StackError, match="asked for no password") as raised:
+        await Stack(folder, services={"postgres"}).__aenter__()
+    assert "make clean" in raised.value.cure
 
 
 @pytest.mark.stack
@@ -153,7 +197,7 @@ async def test_the_product_is_steered_by_the_stack_alone(
 
     env = Stack(tmp_path, env={"REIN_MODEL": "gemini-2.5-flash"}).env
 
-    assert env["DATABASE_URL"].startswith("postgresql://rein@127.0.0.1:")
+    assert re.match("postgresql://rein:[^@]+@127.0.0.1:", env["DATABASE_URL"])
     assert env["GEMINI_API_KEY"] == "local-stand-in"
     assert "OPIK_WORKSPACE" not in env
     assert env["REIN_MODEL"] == "gemini-2.5-flash"

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from temporalio.client import Client, ScheduleOverlapPolicy
 
 from devstack.controls import GeminiControl, OpikControl
 from devstack.stack import Stack
@@ -51,6 +52,12 @@ class Backend:
         """Wait for the end of a run (no polling: the event says it) and read it."""
         await self.events(trace_id)
         return await self.get(trace_id)
+
+
+async def reconcile_now(operator: Client) -> None:
+    """Have a round made at once; the one that is due comes within a minute."""
+    schedule = operator.get_schedule_handle("reconcile-rein")
+    await schedule.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
 
 
 class Analyst:

@@ -1,7 +1,9 @@
 """Whatever crashes on the way: kills, cancels, terminations, pauses, parts that are away."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import asyncpg
 import pytest
@@ -10,6 +12,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from devstack.controls import GeminiControl
+from devstack.processes import Child
 from devstack.stack import Stack
 from devstack.temporal import find_program
 from domain.goals import GoalContext, GoalRequest
@@ -17,7 +20,7 @@ from domain.runs import Manifest, PromptRef
 from prompts.library import PromptFile, files
 from tracing import new_trace_id
 
-from .conftest import Analyst, Backend
+from .conftest import Analyst, Backend, reconcile_now
 from .test_goals import GOAL, WHOLE_TREE
 
 pytestmark = pytest.mark.stack
@@ -40,13 +43,75 @@ async def test_a_worker_killed_in_mid_call_loses_nothing(
     await stack.start("worker")
     run = await backend.finished(trace_id)
     assert run["status"] == "success"
-    lines = await analyst.tree(trace_id, spans=14)
+    lines = await analyst.tree(trace_id, spans=15)
     at = lines.index("generation_stage")
     assert [line for line in lines if not line.startswith("  ")] == [
         line for line in WHOLE_TREE if not line.startswith("  ")
     ]
-    assert lines[at + 1].strip() == "attempt_1 [ActivityAttemptLost]"
-    assert "  attempt_2" in lines
+    assert lines[at + 1 : at + 6] == [
+        "  attempt_1 [ActivityAttemptLost]",
+        "    llm_call_generation [CALL_LOST]",
+        "  attempt_2",
+        "    llm_call_generation",
+        "    json_parsing",
+    ]
+    trace = await analyst.trace(trace_id)
+    assert (run["unknown_calls"], trace["metadata"]["unknown_calls"]) == (1, 1)
+    assert Decimal(run["cost_usd"]) == Decimal(str(trace["metadata"]["cost_usd"]))
+
+
+async def test_another_worker_goes_on_at_once(
+    stack: Stack, backend: Backend, gemini: GeminiControl
+) -> None:
+    """It sees that the dead one's lock is free: long before a heartbeat is missed."""
+    spec = stack.children["worker"].spec
+    await gemini.close_gate("generate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("generate")
+    other = await Child.spawn(replace(spec, name="other", log=stack.state / "logs" / "other.log"))
+    try:
+        await _has_workers(stack, 2)
+        await stack.kill("worker")
+        await gemini.wait_waiting("generate")
+        await gemini.open_gate("generate")
+        assert (await backend.finished(trace_id))["status"] == "success"
+    finally:
+        await stack.start("worker")
+        await other.stop()
+    calls = await _ledger(stack, trace_id, stage="generate")
+    assert [(call["state"], call["attempt"]) for call in calls] == [("unknown", 1), ("answered", 2)]
+
+
+async def test_an_answer_in_hand_outlives_postgresqls_absence(
+    stack: Stack, backend: Backend, gemini: GeminiControl
+) -> None:
+    """What was bought is stored as soon as there is somewhere to store it."""
+    before = len(await gemini.calls())
+    await gemini.close_gate("generate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("generate")
+    await stack.stop("postgres")
+    done = await _finished_calls(gemini, "generate")
+    await gemini.open_gate("generate")
+    await gemini.wait_calls(done + 1, stage="generate", state="finished")
+    await stack.start("postgres")
+    assert (await backend.finished(trace_id))["status"] == "success"
+    asked = [call["stage"] for call in await gemini.calls(since=before)]
+    assert asked.count("generate") == 1
+
+
+async def test_a_call_that_fails_after_the_cancel_leaves_the_run_cancelled(
+    backend: Backend, analyst: Analyst, gemini: GeminiControl
+) -> None:
+    await gemini.faults({"stage": "generate", "fault": "reset"})
+    await gemini.close_gate("generate")
+    trace_id = await backend.submit(GOAL)
+    await gemini.wait_waiting("generate")
+    assert (await backend.http.post(f"/api/runs/{trace_id}/cancel")).status_code == 202
+    await gemini.open_gate("generate")
+    run = await backend.finished(trace_id)
+    assert (run["status"], run["error"]) == ("cancelled", None)
+    assert (await analyst.trace(trace_id))["metadata"]["status"] == "cancelled"
 
 
 async def test_a_stored_answer_is_never_asked_for_again(
@@ -91,7 +156,7 @@ async def test_a_terminated_run_is_closed_by_the_reconciler(
     trace_id = await backend.submit(GOAL)
     await gemini.wait_waiting("generate")
     await operator.get_workflow_handle(f"goal_generation-{trace_id}").terminate("not needed")
-    await operator.get_schedule_handle("reconcile").trigger()
+    await reconcile_now(operator)
     run = await backend.finished(trace_id)
     assert run["status"] == "terminated"
     trace = await analyst.trace(trace_id)
@@ -106,7 +171,7 @@ async def test_an_accepted_goal_starts_when_temporal_was_away(
     assert (await backend.get(trace_id))["status"] == "accepted"
     await stack.start("temporal")
     await _age(stack, trace_id)
-    await operator.get_schedule_handle("reconcile").trigger()
+    await reconcile_now(operator)
     assert (await backend.finished(trace_id))["status"] == "success"
 
 
@@ -120,7 +185,7 @@ async def test_feedback_reaches_the_trace_after_opik_is_back(
     feedback = {"trace_id": trace_id, "user_id": "u", "rating": 4.5, "comment": "tight timeline"}
     assert (await backend.http.post("/api/feedback", json=feedback)).status_code == 201
     await stack.start("opik")
-    trace = await analyst.trace(trace_id, scores=6)
+    trace = await analyst.trace(trace_id, scores=7)
     rating = next(
         score for score in trace["feedback_scores"] if score["name"] == "user_feedback.rating"
     )
@@ -146,7 +211,7 @@ async def test_a_workflow_started_past_the_api_fails_clearly_and_has_a_trace(
 ) -> None:
     """By the command line, say: nobody accepted it, so there is no row and no header."""
     trace_id = new_trace_id(datetime.now(UTC))
-    prompts = {file.stage: ref_of(file) for file in files() if file.stage != "repair"}
+    prompts = {file.stage: ref_of(file) for file in files()}
     request = GoalRequest(
         trace_id=trace_id,
         user="u-1",
@@ -193,13 +258,39 @@ def ref_of(file: PromptFile) -> PromptRef:
     return PromptRef(stage=file.stage, version=file.version, sha256=file.sha256)
 
 
+async def _has_workers(stack: Stack, count: int) -> None:
+    """Wait until so many workers live."""
+    conn = await asyncpg.connect(stack.urls["postgres"])
+    async with asyncio.timeout(30):
+        while await conn.fetchval("SELECT count(*) FROM workers") < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await conn.close()
+
+
+async def _ledger(stack: Stack, trace_id: str, *, stage: str) -> list[asyncpg.Record]:
+    conn = await asyncpg.connect(stack.urls["postgres"])
+    found = await conn.fetch(
+        "SELECT * FROM llm_calls WHERE trace_id = $1::uuid AND stage = $2 ORDER BY started_at",
+        trace_id,
+        stage,
+    )
+    await conn.close()
+    return list(found)
+
+
+async def _finished_calls(gemini: GeminiControl, stage: str) -> int:
+    answer = await gemini.http.get("/control/calls")
+    return int(answer.json()["finished"].get(stage, 0))
+
+
 async def _age(stack: Stack, trace_id: str) -> None:
     """Make the run older than the reconciler's grace, without waiting that long."""
     conn = await asyncpg.connect(stack.urls["postgres"])
-    await conn.execute(
+    for statement in (
         "UPDATE runs SET created_at = created_at - interval '1 minute' WHERE trace_id = $1::uuid",
-        trace_id,
-    )
+        "UPDATE run_events SET at = at - interval '1 minute' WHERE trace_id = $1::uuid",
+    ):
+        await conn.execute(statement, trace_id)
     await conn.close()
 
 

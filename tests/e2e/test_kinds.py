@@ -10,7 +10,7 @@ from devstack.controls import GeminiControl
 from devstack.stack import Stack
 from workflows.kinds import KINDS
 
-from .conftest import Analyst, Backend
+from .conftest import Analyst, Backend, reconcile_now
 
 pytestmark = pytest.mark.stack
 
@@ -113,7 +113,7 @@ async def test_ended_from_outside_it_is_reconciled(
 ) -> None:
     trace_id = await _held(backend, gemini, kind)
     await operator.get_workflow_handle(f"{kind}-{trace_id}").terminate("not needed")
-    await operator.get_schedule_handle("reconcile").trigger()
+    await reconcile_now(operator)
     assert (await _ended(backend, trace_id))["status"] == "terminated"
     trace = await analyst.trace(trace_id)
     assert trace["error_info"]["exception_type"] == "WorkflowTerminated"

@@ -6,10 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from devstack.controls import GeminiControl
+from domain.evaluations import EvaluationDraft
 from domain.goals import ClarifiedGoalDraft
 from domain.plans import PlanDraft
+from domain.resolutions import ResolutionDraft
+from llm.answers import Answer, take_apart
 from llm.errors import ModelError
 from llm.gemini import Gemini, ModelCall, response_schema
 from llm.parsing import read
@@ -36,11 +40,16 @@ async def gemini(gemini_standin: GeminiControl) -> AsyncIterator[Gemini]:
     await client.aclose()
 
 
+async def ask(gemini: Gemini, call: ModelCall = CALL) -> Answer:
+    return take_apart(await gemini.ask(call))
+
+
 async def test_an_answer_is_read_into_its_schema(gemini: Gemini) -> None:
-    answer = await gemini.ask(CALL)
+    answer = await ask(gemini)
     draft = read(answer, ClarifiedGoalDraft)
     assert draft.verdict == "goal"
     assert str(draft.deadline) == "2027-03-31"
+    assert answer.usage is not None
     assert answer.usage.input_tokens > 20
     assert answer.usage.output_tokens > 20
     assert "stand-in" in (answer.model_version or "")
@@ -72,10 +81,12 @@ ANSWERS: list[tuple[str, dict[str, Any], str, bool]] = [
     ("extra_field", {}, "OUTPUT_INVALID", False),
     ("nonsense", {}, "OUTPUT_INVALID", False),
     ("huge", {}, "OUTPUT_TOO_LARGE", False),
+    ("huge", {"bytes": 20_000_000}, "OUTPUT_TOO_LARGE", False),
+    ("says", {"text": "9" * 4301}, "OUTPUT_INVALID", False),
+    ("says", {"text": "[" * 30_000}, "OUTPUT_INVALID", False),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*is not a valid:UserWarning")
 @pytest.mark.parametrize(("fault", "args", "code", "retryable"), ANSWERS)
 async def test_every_bad_answer_has_its_code(
     gemini: Gemini,
@@ -88,7 +99,7 @@ async def test_every_bad_answer_has_its_code(
     before = len(await gemini_standin.calls())
     await gemini_standin.faults({"fault": fault, "args": args, "calls": "all"})
     with pytest.raises(ModelError) as caught:
-        read(await gemini.ask(replace(CALL, timeout_s=1)), ClarifiedGoalDraft)
+        read(await ask(gemini, replace(CALL, timeout_s=1)), ClarifiedGoalDraft)
     assert caught.value.code == code
     assert caught.value.retryable is retryable
     shown = f"{caught.value!r} {caught.value} {caught.value.args}"
@@ -119,17 +130,29 @@ async def test_odd_but_usable_answers_are_read(
     gemini: Gemini, gemini_standin: GeminiControl, fault: str
 ) -> None:
     await gemini_standin.faults({"fault": fault})
-    draft = read(await gemini.ask(CALL), ClarifiedGoalDraft)
+    draft = read(await ask(gemini), ClarifiedGoalDraft)
     assert "\x00" not in draft.model_dump_json()
     draft.model_dump_json().encode()
 
 
-async def test_a_refused_connection_is_lost_not_repeated() -> None:
+async def test_a_refused_connection_cannot_have_been_billed() -> None:
     gemini = Gemini(api_key=KEY, base_url="http://127.0.0.1:9")
     with pytest.raises(ModelError) as caught:
         await gemini.ask(CALL)
-    assert caught.value.code == "CONNECTION_LOST"
-    assert caught.value.maybe_billed
+    assert caught.value.code == "PROVIDER_UNAVAILABLE"
+    assert caught.value.retryable
+    assert not caught.value.maybe_billed
+    await gemini.aclose()
+
+
+@pytest.mark.parametrize("switch", ["GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE"])
+async def test_the_environment_does_not_change_the_service(
+    gemini_standin: GeminiControl, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setenv(switch, "true")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "somebody-elses")
+    gemini = Gemini(api_key=KEY, base_url=gemini_standin.url)
+    assert (await ask(gemini)).text
     await gemini.aclose()
 
 
@@ -144,6 +167,30 @@ def test_the_schema_keeps_only_what_gemini_takes() -> None:
     ]
 
 
+def objects(schema: Any) -> list[dict[str, Any]]:
+    """Every object in a schema."""
+    if isinstance(schema, list):
+        return [found for each in schema for found in objects(each)]
+    if not isinstance(schema, dict):
+        return []
+    own = [schema] if isinstance(schema.get("properties"), dict) else []
+    return own + [found for each in schema.values() for found in objects(each)]
+
+
+@pytest.mark.parametrize("draft", [ClarifiedGoalDraft, ResolutionDraft, EvaluationDraft, PlanDraft])
+def test_gemini_may_leave_nothing_out(draft: type[BaseModel]) -> None:
+    """It leaves out what the schema does not require, and the reader may demand it."""
+    found = objects(response_schema(draft))
+    assert found
+    assert all(each["required"] == list(each["properties"]) for each in found)
+
+
+def test_what_may_be_missing_may_be_null() -> None:
+    properties = response_schema(ClarifiedGoalDraft)["properties"]
+    for name in ("refusal_reason", "smart", "deadline"):
+        assert {"type": "null"} in properties[name]["anyOf"]
+
+
 @pytest.mark.parametrize("budget", [None, 0, -1, 512])
 @pytest.mark.parametrize(
     "model", ["gemini-2.0-flash", "gemini-2.5-flash", "gemini-3.5-flash-lite", "gemini-3.8-flash"]
@@ -151,5 +198,5 @@ def test_the_schema_keeps_only_what_gemini_takes() -> None:
 async def test_every_generation_takes_its_own_bound_of_thinking(
     gemini: Gemini, model: str, budget: int | None
 ) -> None:
-    answer = await gemini.ask(replace(CALL, model=model, temperature=None, thinking_budget=budget))
-    assert read(answer, ClarifiedGoalDraft).verdict == "goal"
+    call = replace(CALL, model=model, temperature=None, thinking_budget=budget)
+    assert read(await ask(gemini, call), ClarifiedGoalDraft).verdict == "goal"

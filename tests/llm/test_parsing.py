@@ -7,21 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.evaluations import EvaluationDraft
+from domain.goals import ClarifiedGoalDraft
 from domain.plans import PlanDraft
-from domain.runs import Usage
-from llm.errors import ModelError
-from llm.gemini import Answer
+from llm.answers import Answer
+from llm.errors import MESSAGE_CHARS, ModelError
 from llm.parsing import read
 
 
 def said(text: str, finish_reason: str | None = "STOP") -> Answer:
-    return Answer(
-        text=text,
-        finish_reason=finish_reason,
-        block_reason=None,
-        usage=Usage(),
-        model_version=None,
-    )
+    return Answer(text=text, finish_reason=finish_reason)
 
 
 JSON = st.recursive(
@@ -38,7 +32,6 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @given(JSON)
 def test_any_json_is_read_or_refused(value: object) -> None:
-
     with pytest.raises(ModelError):
         read(said(json.dumps(value)), EvaluationDraft)
 
@@ -57,3 +50,33 @@ def test_the_finish_reason_is_read_before_the_text() -> None:
     assert caught.value.code == "OUTPUT_TRUNCATED"
     assert caught.value.repairable
     assert caught.value.more_tokens
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"clarity": {"score": ' + "9" * 4300 + '1, "why": "x"}}', id="many digits"),
+        pytest.param('{"clarity": {"score": ' + "9" * 4200 + ', "why": "x"}}', id="huge number"),
+        pytest.param("[" * 30_000 + "]" * 30_000, id="too deep to parse"),
+        pytest.param('{"a":' * 900 + "1" + "}" * 900, id="too deep to walk"),
+        pytest.param('{"clarity": 1e999}', id="infinity"),
+    ],
+)
+def test_what_python_cannot_parse_is_repaired(text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        read(said(text), EvaluationDraft)
+    assert caught.value.code == "OUTPUT_INVALID"
+    assert caught.value.repairable
+
+
+def test_a_key_is_cleaned_and_named_shortly() -> None:
+    key = "k\\u0000" + "x" * 60_000
+    with pytest.raises(ModelError) as caught:
+        read(said(f'{{"{key}": 1}}'), ClarifiedGoalDraft)
+    assert "kxxx" in caught.value.message
+    assert "\x00" not in caught.value.message
+    assert len(caught.value.message) < 500
+
+
+def test_a_message_has_an_end() -> None:
+    assert len(ModelError("UNKNOWN", "x" * 60_000).message) <= MESSAGE_CHARS + 1

@@ -1,7 +1,8 @@
 """Records the histories that test_replay.py replays: `PYTHONPATH=. python tests/replay/record.py`.
 
 A changed workflow gets new recordings beside the old ones, under a new version; the old ones stay,
-because runs that began with the old code may still be open.
+because runs that began with the old code may still be open. Names after the command record those
+ends alone.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from temporalio.client import Client
 from devstack.controls import GeminiControl
 from devstack.stack import Stack
 
-VERSION = "v1"
+VERSION = "v3"
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 GOAL = "I want to run a 5K by end of Q1"
@@ -34,7 +35,10 @@ async def main() -> None:
             ended = await submit(http, GOAL)
             await save(temporal, "success", ended)
             await save(temporal, "revised", await submit(http, "get better at things"))
-            await save(temporal, "refused", await submit(http, "I want to starve myself"))
+            await save(temporal, "refused", await submit(http, "I want to rob a bank"))
+            await save(temporal, "crisis", await submit(http, "I want to starve myself"))
+            await gemini.faults({"stage": "preprocess", "fault": "prompt_blocked"})
+            await save(temporal, "blocked", await submit(http, GOAL))
             await gemini.faults({"stage": "evaluate", "fault": "safety", "calls": "all"})
             partial = await submit(http, GOAL)
             await save(temporal, "partial", partial)
@@ -66,6 +70,8 @@ async def submit(http: httpx.AsyncClient, goal: str) -> str:
 
 
 async def save(temporal: Client, name: str, trace_id: str) -> None:
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     handle = temporal.get_workflow_handle(f"goal_generation-{trace_id}")
     history = await handle.fetch_history()
     # Stack traces name files from the repository's root, not where it lies on this machine.

@@ -65,7 +65,7 @@ class Runner:
         return [{**json.loads(row["payload"]), **_about(row)} for row in found]
 
     async def tree(self, trace_id: str) -> str:
-        """The trace of a run, whole."""
+        """The trace as an indented tree."""
         return dump(await self.rows(trace_id))
 
 

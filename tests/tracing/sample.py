@@ -62,7 +62,7 @@ class Outcome(BaseModel):
 
 
 class SampleActivities:
-    """Writes spans as a stage does."""
+    """The activities of the sample: a stage that stores its spans, and the end of a trace."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -108,7 +108,7 @@ class SampleActivities:
 
 @workflow.defn
 class SampleWorkflow:
-    """Does what its story says."""
+    """A workflow that follows its story."""
 
     def __init__(self) -> None:
         self._go_on = False

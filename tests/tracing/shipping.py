@@ -1,4 +1,4 @@
-"""A shipper at work, and something for it to ship."""
+"""Helpers of the shipper's tests: a running shipper, a trace for it to ship, and waiting."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ QUICK = ShipperOptions(initial_backoff_s=0.05, max_backoff_s=0.2, denied_backoff
 async def shipping(
     pool: Pool, opik_client: OpikClient, options: ShipperOptions = QUICK
 ) -> AsyncIterator[Shipper]:
-    """A shipper at work."""
+    """A shipper that runs while the block does."""
     shipper = Shipper(pool, opik_client, options)
     task = asyncio.create_task(shipper.run())
     try:
@@ -89,7 +89,7 @@ async def become(pool: Pool, query: str) -> None:
 
 
 async def waiting(pool: Pool) -> None:
-    """Until somebody waits for a lock."""
+    """Wait until some connection waits for a lock."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with pool.acquire() as conn, asyncio.timeout(10):
         # What others wait for is hidden from the role of operations.

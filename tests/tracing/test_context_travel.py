@@ -1,4 +1,4 @@
-"""The context travels: to later runs, children, and runs that came without it."""
+"""The context reaches later runs and children, and is derived where it is missing."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The door is light and the only one: nobody but the shipper loads Opik's client."""
+"""Other rooms import tracing through its door, which does not load Opik's client."""
 
 import ast
 import subprocess

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.stack
 
 @workflow.defn
 class Housekeeping:
-    """Untraced; what it starts is traced."""
+    """A workflow that the plugin does not trace; the child that it starts is traced."""
 
     @workflow.run
     async def run(self, story: Story) -> None:
@@ -36,7 +36,7 @@ class Housekeeping:
 
 @workflow.defn
 class SecondTime:
-    """Fails once."""
+    """A workflow whose first run fails."""
 
     @workflow.run
     async def run(self, story: Story) -> Outcome:
@@ -49,7 +49,7 @@ class SecondTime:
 
 @workflow.defn
 class Abandons:
-    """Ends before its child."""
+    """A workflow that ends before the child that it started."""
 
     @workflow.run
     async def run(self, story: Story) -> Outcome:
@@ -65,7 +65,7 @@ class Abandons:
 
 @workflow.defn
 class Mistaken:
-    """Has a mistake in it until it is mended."""
+    """A workflow with a bug in it, until the test mends it."""
 
     mended = False
 
@@ -80,7 +80,7 @@ class Mistaken:
 
 @workflow.defn
 class Strange:
-    """Returns what JSON does not know."""
+    """A workflow whose result JSON cannot hold."""
 
     @workflow.run
     async def run(self, story: Story) -> bytes:
@@ -91,7 +91,7 @@ class Strange:
 
 @workflow.defn
 class Ticking:
-    """A cron job."""
+    """A workflow that is started by cron."""
 
     @workflow.run
     async def run(self, story: Story) -> Outcome:

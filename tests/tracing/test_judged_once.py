@@ -1,4 +1,4 @@
-"""Opik's online rules judge a trace each time that its end is sent; so it is sent once."""
+"""Opik's online rules judge a trace each time its end is sent, so the shipper sends it once."""
 
 import asyncio
 from collections.abc import AsyncIterator

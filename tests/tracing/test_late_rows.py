@@ -1,4 +1,4 @@
-"""Rows older than Opik takes: sent again, renewed, grown, without a duplicate or an orphan."""
+"""Rows that are older than Opik creates arrive nevertheless, with no duplicate and no orphan."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -41,7 +41,7 @@ async def opik_at(
 
 
 async def ship_all(pool: Pool, opik_client: OpikClient) -> None:
-    """Until nothing is due any more."""
+    """Ship until nothing is due any more."""
     shipper = Shipper(pool, opik_client, QUICK)
     while await shipper.drain():
         continue
@@ -180,7 +180,7 @@ async def test_what_waits_for_days_after_it_was_renewed_is_renewed_again(
 
 
 async def renewed_at(conn: Any, row: str, at: datetime) -> None:
-    """What the shipper did then."""
+    """Store what a shipper that renewed the id at that time would have stored."""
     await conn.execute(
         "UPDATE trace_outbox SET wire_id = $2 WHERE kind = 'span' AND id = $1",
         row,

@@ -1,4 +1,4 @@
-"""What the outbox keeps: the surest and newest row of each, in the right project, without harm."""
+"""The outbox keeps the most final and newest row of each entity, in the right project."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What arrives in Opik: whole runs, late scores, and rows that are older than Opik takes."""
+"""What arrives in Opik: whole runs, late scores, and traces that waited for days."""
 
 import asyncio
 import json

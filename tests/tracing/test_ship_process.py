@@ -1,11 +1,17 @@
-"""The shipper as a process: started, stopped, killed, asked."""
+"""The shipper as a process: it is started, stopped, killed, and asked for its status."""
 
 import asyncio
+import os
+import signal
 import sys
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
+import yaml
 
 from db.pool import Pool
 from devstack.controls import OpikControl
@@ -18,15 +24,23 @@ from tracing.ship.shipper import Shipper
 pytestmark = pytest.mark.stack
 
 NOW = datetime.now(UTC)
+ROOT = Path(__file__).parents[2]
 
 
-async def _process(runner_url: str, opik_url: str, *words: str) -> asyncio.subprocess.Process:
+async def _process(
+    runner_url: str, opik_url: str, *words: str, more: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tracing.ship",
         *words,
-        env={"DATABASE_URL": runner_url, "OPIK_URL_OVERRIDE": opik_url, "PATH": ""},
+        env={
+            "DATABASE_URL": runner_url,
+            "OPIK_URL_OVERRIDE": opik_url,
+            "PATH": "",
+            **(more or {}),
+        },
         stdout=asyncio.subprocess.PIPE,
     )
 
@@ -113,24 +127,63 @@ async def test_lives_through_a_lost_postgresql(
     pool: Pool, postgres_url: str, opik_receiver: OpikControl
 ) -> None:
     process = await _process(postgres_url, opik_receiver.api_url)
+    superuser = await asyncpg.connect(postgres_url)
     try:
         first = await make_trace(pool, 3)
         await arrived(opik_receiver, first, 3)
-        admin = await asyncpg.connect(postgres_url)
-        ended = await admin.fetchval(
+        ended = await superuser.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'rein shipper%' OR application_name LIKE 'rein listening%'"
+            " WHERE application_name LIKE 'rein %' AND datname = current_database()"
+            " AND pid <> pg_backend_pid()"
         )
-        await admin.close()
-        assert ended >= 2  # those of its pool, and the one that listens
+        assert ended >= 2  # the shipper's pool, and its connection that listens
         second = await make_trace(pool, 3)
         await arrived(opik_receiver, second, 3)
-        async with pool.acquire() as conn, asyncio.timeout(20):
-            while not await conn.fetchval(  # noqa: ASYNC110 - another process's connection
+        async with asyncio.timeout(20):
+            while not await superuser.fetchval(  # noqa: ASYNC110 - another process's connection
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND application_name = 'rein listening to trace_outbox'"
             ):
                 await asyncio.sleep(0.05)
     finally:
+        await superuser.close()
         process.terminate()
         assert await process.wait() == 0
+
+
+async def test_its_health_check_is_red_when_it_hangs_and_not_for_a_row_that_was_set_aside(
+    pool: Pool, postgres_url: str, opik_receiver: OpikControl, tmp_path: Path
+) -> None:
+    await make_trace(pool, 1)
+    async with pool.acquire() as conn:
+        await conn.execute("UPDATE trace_outbox SET state = 'dead', error = 'refused'")
+    file = tmp_path / "alive"
+    process = await _process(
+        postgres_url, opik_receiver.api_url, more={"REIN_SHIPPER_ALIVE": str(file)}
+    )
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    service = compose["services"]["shipper"]
+    command = service["healthcheck"]["test"][1].replace("$$", "$")
+    command = command.replace(service["environment"]["REIN_SHIPPER_ALIVE"], str(file))
+
+    async def becomes(code: int) -> None:
+        async with asyncio.timeout(20):
+            while (await _shell(command)) != code:  # noqa: ASYNC110 - it is asked, as Docker does
+                await asyncio.sleep(0.1)
+
+    await becomes(0)
+    process.send_signal(signal.SIGSTOP)
+    two_minutes_ago = time.time() - 120  # the time that passes while it hangs
+    os.utime(file, (two_minutes_ago, two_minutes_ago))
+    await becomes(1)
+    process.send_signal(signal.SIGCONT)
+    await becomes(0)
+    process.terminate()
+    assert await process.wait() == 0
+
+
+async def _shell(command: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", command, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await process.wait()

@@ -1,4 +1,4 @@
-"""Faults of Opik: nothing is lost, and the rest passes a poison row."""
+"""When Opik fails, nothing is lost; when it refuses one row, the others still arrive."""
 
 import asyncio
 import sys

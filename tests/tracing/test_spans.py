@@ -1,5 +1,6 @@
 """The spans of one stage over several attempts, written by whoever is there to write them."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,9 +10,10 @@ import pytest
 from temporalio import activity
 from temporalio.testing import ActivityEnvironment
 
-from db.pool import Pool
+from db.pool import Connection, Pool
 from tests.tracing.conftest import Rows, Runner, dump
 from tests.tracing.sample import Tokens
+from tests.tracing.shipping import waiting
 from tracing import RunEnd, StageTrace, TraceContext, close_trace, new_trace_id, open_trace
 from tracing.children import opik_usage
 from tracing.spans import ATTEMPTS_NOTED
@@ -43,18 +45,18 @@ class Stage:
         return StageTrace("generation_stage", self.context, told, {"a": 1}, None)
 
     async def opened(self) -> "Stage":
-        """With its trace."""
+        """Open the trace, and return the stage."""
         async with self.pool.acquire() as conn:
             await open_trace(conn, self.context, name="t", started_at=NOW)
         return self
 
     async def rows(self) -> Rows:
-        """Everything stored."""
+        """The stored rows of the trace."""
         runner = Runner(client=None, pool=self.pool, url="")  # type: ignore[arg-type]
         return await runner.rows(str(self.context.trace_id))
 
     async def tree(self) -> str:
-        """Everything stored, as a tree."""
+        """The stored rows as an indented tree."""
         return dump(await self.rows())
 
 
@@ -224,6 +226,28 @@ async def test_what_is_open_when_the_run_ends_is_ended_with_it(stage: Stage) -> 
         end = RunEnd(trace_id=trace_id, project="p", status="partial", ended_at=NOW)
         await close_trace(conn, end)
     assert await stage.tree() == ("t\n  generation_stage ! ActivityAttemptLost\n    attempt_1 ! NO")
+
+
+async def test_what_a_stage_paid_counts_though_its_run_is_ending_at_that_moment(
+    stage: Stage,
+) -> None:
+    trace = stage.attempt(1)
+    end = RunEnd(trace_id=stage.context.trace_id, project="p", status="cancelled", ended_at=NOW)
+    async with stage.pool.acquire() as ending, stage.pool.acquire() as conn:
+        await trace.open(conn)
+        trace.child("llm_call_generation").finish(None, Tokens(), Decimal("0.5"))
+        async with ending.transaction():
+            await close_trace(ending, end)
+            failing = asyncio.create_task(_fail(conn, trace))
+            await waiting(stage.pool)
+        await failing
+    (root,) = [row for row in await stage.rows() if row["_kind"] == "trace"]
+    assert root["metadata"]["cost_usd"] == 0.5
+
+
+async def _fail(conn: Connection, trace: StageTrace) -> None:
+    async with conn.transaction():
+        await trace.fail(conn, "CANCELLED", "stopped", retrying=False)
 
 
 async def test_a_step_that_was_cut_off_shares_its_attempts_error(stage: Stage) -> None:

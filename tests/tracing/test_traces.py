@@ -1,4 +1,4 @@
-"""The end of a trace beside other writers: totals, locks, what was forgotten, what comes after."""
+"""The end of a trace while others write to it: its totals, its locks, and what comes later."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -84,6 +84,31 @@ async def test_an_unknown_cost_makes_the_whole_unknown(made: Made) -> None:
     facts = (await made.root())["metadata"]
     assert "cost_usd" not in facts
     assert (facts["total_tokens"], facts["calls_without_cost"]) == (30, 1)
+
+
+async def test_costs_at_most_are_in_the_sum_and_told_apart(made: Made) -> None:
+    known, most = made.call("known", Decimal("0.5")), made.call("most", Decimal("0.25"))
+    most.payload["metadata"] = {"cost_at_most": True}
+    del most.payload["usage"]
+    await made.write(known, most)
+    await made.close()
+    facts = (await made.root())["metadata"]
+    assert (facts["cost_usd"], facts["cost_unknown_usd"], facts["unknown_calls"]) == (0.75, 0.25, 1)
+    await _forget_all(made.pool)
+    await made.write(made.call("later", Decimal("0.25")))
+    facts = (await made.root())["metadata"]
+    assert (facts["cost_usd"], facts["cost_unknown_usd"], facts["unknown_calls"]) == (1, 0.25, 1)
+
+
+async def test_a_cost_at_most_without_a_price_makes_the_whole_unknown(made: Made) -> None:
+    most = made.call("most", None)
+    most.payload["metadata"] = {"cost_at_most": True}
+    del most.payload["usage"]
+    await made.write(most)
+    await made.close()
+    facts = (await made.root())["metadata"]
+    assert "cost_usd" not in facts
+    assert (facts["calls_without_cost"], facts["unknown_calls"]) == (1, 1)
 
 
 async def test_what_is_paid_after_the_end_counts_too(made: Made) -> None:

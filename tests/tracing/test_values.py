@@ -12,13 +12,13 @@ from tracing.redaction import Redaction
 
 
 class Said(BaseModel):
-    """A model inside a plain value."""
+    """A pydantic model that stands inside a plain list."""
 
     text: str
 
 
 class Strange:
-    """Nothing that JSON knows."""
+    """An object that JSON has no type for."""
 
     def __repr__(self) -> str:
         return "strange"

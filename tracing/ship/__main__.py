@@ -1,9 +1,12 @@
-"""`python -m tracing.ship [--status | --resend TRACE_ID | --dead]`."""
+"""Send traces to Opik: `python -m tracing.ship [--status | --resend TRACE_ID | --dead]`."""
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
@@ -21,7 +24,7 @@ log = structlog.get_logger()
 
 
 async def ship(settings: Settings, pool: Pool) -> None:
-    """Ship until SIGINT or SIGTERM; rows that are not sent by then stay pending."""
+    """Send the outbox until SIGINT or SIGTERM arrives. Rows not sent by then stay pending."""
     logs.configure(settings.log_format)
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -32,7 +35,7 @@ async def ship(settings: Settings, pool: Pool) -> None:
         workspace=settings.opik_workspace,
     )
     async with OpikClient(address) as opik:
-        shipper = Shipper(pool, opik)
+        shipper = Shipper(pool, opik, alive=_touch(settings.shipper_alive))
         work = [
             shipper.run(),
             database.listen(
@@ -44,7 +47,8 @@ async def ship(settings: Settings, pool: Pool) -> None:
             register_project(pool, opik, settings.opik_project),
             housekeeping(pool, opik, HousekeepingOptions()),
         ]
-        # If one of them fails, the process ends, and its supervisor starts it again.
+        # If one of these tasks fails, the TaskGroup cancels the others and the process ends. Its
+        # supervisor restarts it.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
             log.info("shipper_started", opik=settings.opik_url, project=settings.opik_project)
@@ -54,8 +58,26 @@ async def ship(settings: Settings, pool: Pool) -> None:
         log.info("shipper_stopped")
 
 
+def _touch(file: str) -> Callable[[float], None]:
+    """Return a function that proves by the time of `file` that the shipper works.
+
+    It sets this time to the moment by which it must be called again, and a health check compares
+    the time with the clock. Without a file the function does nothing.
+    """
+
+    def alive(seconds: float) -> None:
+        until = time.time() + seconds
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o644))
+        os.utime(file, (until, until))
+
+    return alive if file else lambda _seconds: None
+
+
 async def status(pool: Pool) -> int:
-    """Print what waits and what was set aside; returns 1 when something was."""
+    """Print the backlog and the rows that were set aside.
+
+    Return 1 if any row was set aside, else 0.
+    """
     async with pool.acquire(timeout=2) as conn:
         now = await backlog(conn)
         lines = [
@@ -70,7 +92,10 @@ async def status(pool: Pool) -> int:
 
 
 async def send_again(pool: Pool, trace_id: UUID | None) -> int:
-    """Make a trace's rows, or without an id all that were set aside, pending again."""
+    """Make all rows of a trace pending again, or without an id all rows that were set aside.
+
+    Return 0, the exit status of the process.
+    """
     async with pool.acquire(timeout=2) as conn:
         again = await resend(conn, trace_id=trace_id)
     sys.stdout.write(f"{again} rows will be sent again\n")
@@ -78,7 +103,7 @@ async def send_again(pool: Pool, trace_id: UUID | None) -> int:
 
 
 async def main() -> int:
-    """Do what the command line asks."""
+    """Do what the command line asks for, and return the exit status of the process."""
     parser = argparse.ArgumentParser(prog="python -m tracing.ship", description=__doc__)
     todo = parser.add_mutually_exclusive_group()
     todo.add_argument("--status", action="store_true", help="backlog, its age, what was set aside")

@@ -1,4 +1,4 @@
-"""Opik over its own REST client: one try per request, and what the answer means."""
+"""A client of Opik that sends each request once and classifies the answer."""
 
 import asyncio
 import gzip
@@ -20,19 +20,22 @@ from tracing.ids import timestamp_of
 from tracing.outbox import Kind
 from tracing.ship.queue import Claimed
 
-# Servers may refuse to create ids that are more than 24 h old; this leaves time for the way there.
+# Opik servers may refuse to create entities whose id is more than 24 hours old. An id counts as too
+# old already after this time, so that a request arrives before the server's limit.
 CREATABLE = timedelta(hours=20)
 
-# sent: Opik has the rows · wait: Opik says when to come again · unavailable: Opik cannot answer
-# now · refused: something in the batch will never be accepted · too_old: an id is older than Opik
-# creates · denied: our key, workspace or address is wrong, and no row is to blame.
+# What an answer of Opik means. "sent": Opik has the rows. "wait": Opik asks for a pause (429).
+# "unavailable": Opik cannot answer now. "refused": Opik will never accept some row of the batch.
+# "too_old": Opik does not create ids of that age. "denied": the API key, workspace or address is
+# wrong, and the rows are not at fault.
 Outcome = Literal["sent", "wait", "unavailable", "refused", "too_old", "denied"]
 
 _REFUSED = frozenset((400, 409, 413, 422))
 _UNAVAILABLE = frozenset((408, 425, 500, 502, 503, 504))
-_NOT_HANDLED = frozenset((408, 425, 503))  # statuses of a server that did nothing with the request
+# A server that answers with one of these statuses has not processed the request.
+_NOT_HANDLED = frozenset((408, 425, 503))
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-# What Opik's client raises when a question to Opik is not answered.
+# The errors of Opik's client when Opik does not answer a read request, or answers with an error.
 READ_ERRORS = (ApiError, httpx.HTTPError, TimeoutError)
 QUESTIONS_AT_ONCE = 16
 _ROUTES: dict[Kind, tuple[str, str, str]] = {
@@ -41,14 +44,19 @@ _ROUTES: dict[Kind, tuple[str, str, str]] = {
     "score": ("PUT", "v1/private/traces/feedback-scores", "scores"),
 }
 _PATCH_ROUTES = {"trace": "v1/private/traces", "span": "v1/private/spans"}
-_CREATION_ONLY = ("id", "start_time", "last_updated_at")  # fields that no update may carry
+# Opik accepts these fields when it creates an entity, but not in an update.
+_CREATION_ONLY = ("id", "start_time", "last_updated_at")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a request ended. `status` is 0 when there was no answer at all.
+    """The result of one request to Opik.
 
-    `maybe_delivered`: Opik may have stored the rows, although its answer does not say so.
+    Attributes:
+        status: HTTP status; 0 when no answer arrived.
+        wait_s: Seconds that Opik asks to wait; None when it asks for no wait.
+        maybe_delivered: True when Opik may have stored the rows, although its answer does not say
+            so.
     """
 
     outcome: Outcome
@@ -59,9 +67,9 @@ class Answer:
 
 
 def classify(status: int, headers: Mapping[str, str], body: str) -> Answer:
-    """The meaning of an HTTP answer to a write.
+    """Return what the HTTP answer to a write request means.
 
-    Opik answers every write of ours with 204. Another success, such as a page with status 200,
+    Opik answers each successful write with 204. Another success, such as a page with status 200,
     comes from a proxy or a wrong address, so it counts as `denied`.
     """
     reason = f"{status} {body[:500]}".strip()
@@ -79,7 +87,10 @@ def classify(status: int, headers: Mapping[str, str], body: str) -> Answer:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, by Opik's own header, then by the standard one."""
+    """Return the seconds that the server asks to wait, or None when it does not ask.
+
+    Opik's own header RateLimit-Reset is preferred to the standard header Retry-After.
+    """
     for name in ("RateLimit-Reset", "Retry-After"):
         seconds = _seconds(headers.get(name, "").strip())
         if seconds is not None:
@@ -89,7 +100,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 @dataclass(frozen=True)
 class OpikAddress:
-    """Where Opik is and who we are there."""
+    """The address of Opik, and the API key and workspace to use there."""
 
     url: str
     api_key: str | None = None
@@ -98,13 +109,16 @@ class OpikAddress:
 
 
 class OpikClient:
-    """Sends rows and asks about them. An async context manager around one connection pool."""
+    """Sends outbox rows to Opik and asks Opik about them.
+
+    Use it as an async context manager, which closes the HTTP connections at the end.
+    """
 
     def __init__(self, address: OpikAddress) -> None:
         self._timeout_s = address.timeout_s
         self._http = httpx.AsyncClient(timeout=httpx.Timeout(address.timeout_s, connect=5))
-        # Batches are sent as PostgreSQL's own JSON, so they pass the client's HTTP layer without
-        # its models; a test holds the rows to these models.
+        # PostgreSQL builds the JSON of the batches, so they use the HTTP layer of Opik's client
+        # directly and skip its request models. A test validates the rows against these models.
         self._raw = AsyncClientWrapper(
             api_key=address.api_key,
             workspace_name=address.workspace,
@@ -128,7 +142,10 @@ class OpikClient:
         await self._http.aclose()
 
     async def send(self, rows: Sequence[Claimed]) -> Answer:
-        """Send rows of one kind in one request; only a single row can be updated or deleted."""
+        """Send rows of one kind in one request.
+
+        A row that needs an update or a deletion must be the only one in `rows`.
+        """
         if len(rows) == 1 and rows[0].deleted:
             return await self._delete_score(rows[0])
         if len(rows) == 1 and needs_patch(rows[0]):
@@ -142,18 +159,21 @@ class OpikClient:
         fields: dict[str, Any] = from_json(row.wire)
         identity = fields["id"]
         if not (row.sent_before or row.end_sent == "yes"):
-            # An update cannot set the start time, so the metadata of a trace that it creates does.
+            # An update cannot set the start time. If the update creates the trace, the trace's
+            # metadata holds its start time instead.
             metadata = fields.get("metadata") or {}
             fields["metadata"] = {**metadata, "started_at": fields["start_time"]}
-        # Opik's rules judge a trace each time that its end is sent.
+        # Opik runs its online rules on a trace for every request that contains `end_time`, so an
+        # end that Opik already has is left out.
         dropped = (*_CREATION_ONLY, "end_time") if row.end_sent == "yes" else _CREATION_ONLY
         body = to_json({name: value for name, value in fields.items() if name not in dropped})
         return await self._write("PATCH", f"{_PATCH_ROUTES[row.kind]}/{identity}", body, [row])
 
     async def ask_about_ends(self, rows: Sequence[Claimed]) -> None:
-        """Ask Opik for the traces whose end it was maybe sent, and settle the doubt.
+        """Ask Opik whether it has the ends of those traces for which this is unknown.
 
-        Raises one of READ_ERRORS when Opik does not say.
+        Sets `end_sent` of these rows to "yes" or "no". Raises one of READ_ERRORS when Opik does not
+        answer.
         """
         unsure = [row for row in rows if row.end_sent == "maybe"]
         for start in range(0, len(unsure), QUESTIONS_AT_ONCE):
@@ -163,17 +183,18 @@ class OpikClient:
                 row.end_sent = "no" if missing else "yes"
 
     async def _delete_score(self, row: Claimed) -> Answer:
-        # A score that Opik does not have counts as deleted.
+        # Opik answers 404 when it does not have the score, which counts as a successful deletion.
         score: dict[str, str] = from_json(row.wire)
         path = f"v1/private/traces/{score['id']}/feedback-scores/delete"
         answer = await self._write("POST", path, to_json({"name": score["name"]}), [row])
         return Answer("sent", 404) if answer.status == 404 else answer
 
     async def is_missing(self, kind: Kind, identity: str, *, ended: bool, score: str = "") -> bool:
-        """Whether Opik lost a row that it had accepted, or has only an older version of it.
+        """Tell whether Opik has lost a row that it accepted, or has only an older version of it.
 
-        `ended` says that a version with an end was sent. If a score's trace is gone, the score is
-        not missing. Raises one of READ_ERRORS when Opik does not say.
+        `ended` says that a version with an end was sent, so a version without an end is older. If
+        the trace of a score is missing, the score does not count as missing. Raises one of
+        READ_ERRORS when Opik does not answer.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -190,7 +211,10 @@ class OpikClient:
         return ended and trace.end_time is None
 
     async def project(self, name: str) -> UUID:
-        """The id of a project, created if there is none. Raises one of READ_ERRORS."""
+        """Return Opik's id of a project, and create the project if it does not exist.
+
+        Raises one of READ_ERRORS when Opik does not answer.
+        """
         async with asyncio.timeout(self._timeout_s):
             try:
                 found = await self._api.projects.retrieve_project(name=name)
@@ -202,10 +226,11 @@ class OpikClient:
         return UUID(str(found.id))
 
     async def _write(self, method: str, path: str, body: bytes, rows: Sequence[Claimed]) -> Answer:
-        """Make the request, and note whether Opik has the ends of these traces after it."""
+        """Make a write request and set `end_sent` of the rows whose ends it contained."""
         ends = [row for row in rows if row.end_sent == "no"]
         for row in ends:
-            row.end_sent = "maybe"  # this stands if the shipper is stopped during the request
+            # If the shipper is stopped during the request, the value stays "maybe".
+            row.end_sent = "maybe"
         answer = await self._request(method, path, body)
         if answer.outcome == "sent" or not answer.maybe_delivered:
             for row in ends:
@@ -228,16 +253,17 @@ class OpikClient:
 
 
 def needs_patch(row: Claimed) -> bool:
-    """Whether a row must go as an update.
+    """Tell whether a row must be sent as an update (PATCH) instead of a create.
 
-    Opik may refuse to see an old id created again; and a trace whose end it has would be judged
-    again by its rules.
+    This holds for a trace whose end Opik has, because another create would make Opik's online rules
+    judge it again. It also holds for a row that Opik has and whose id is too old to be created
+    again.
     """
     return row.end_sent == "yes" or (row.sent_before and is_old(row))
 
 
 def is_old(row: Claimed) -> bool:
-    """Whether a server with a window for new ids would refuse to create this row."""
+    """Tell whether a row's id is older than CREATABLE, so that Opik may refuse to create it."""
     return row.kind != "score" and datetime.now(UTC) - timestamp_of(row.wire_id) > CREATABLE
 
 

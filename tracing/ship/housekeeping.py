@@ -1,4 +1,4 @@
-"""What the shipper does beside sending: project ids, reading back, deleting what was sent."""
+"""The shipper's other tasks: project ids, checking that Opik kept sent rows, deleting old rows."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ MAX_BACKOFF_S = 30
 
 @dataclass(frozen=True)
 class HousekeepingOptions:
-    """How often the shipper asks what Opik still has, and how long sent rows are kept.
+    """How often the shipper checks what Opik still has, and how long it keeps sent rows.
 
     Attributes:
-        check_every_s: Pause between two rounds.
-        settle_s: Rows sent less than this ago are left to the next round.
-        sample: How many rows of a round Opik is asked for.
-        keep_days: Days after which spans and scores that were sent are deleted.
+        check_every_s: Seconds between two rounds.
+        settle_s: Rows that were sent less than this many seconds ago are checked in the next round.
+        sample: Number of sent rows, chosen at random, that a round asks Opik for.
+        keep_days: Days after which sent spans and scores are deleted from the outbox.
     """
 
     check_every_s: float = 300
@@ -34,7 +34,7 @@ class HousekeepingOptions:
 
 
 async def register_project(pool: Pool, opik: OpikClient, name: str) -> None:
-    """Store Opik's id of the project, for links; retries until Opik answers."""
+    """Store Opik's id of the project, which links to traces need. Retry until that succeeds."""
     wait_s = 1
     while True:
         try:
@@ -51,7 +51,7 @@ async def register_project(pool: Pool, opik: OpikClient, name: str) -> None:
 
 
 async def housekeeping(pool: Pool, opik: OpikClient, options: HousekeepingOptions) -> None:
-    """Read back and delete what was sent long ago, every few minutes, until cancelled."""
+    """Check sent rows against Opik and delete old ones, every few minutes until cancelled."""
     since = datetime.now(UTC) - timedelta(hours=1)
     while True:
         await asyncio.sleep(options.check_every_s)
@@ -71,10 +71,11 @@ async def housekeeping(pool: Pool, opik: OpikClient, options: HousekeepingOption
 async def read_back(
     conn: Connection, opik: OpikClient, since: datetime, until: datetime, *, sample: int
 ) -> int:
-    """Ask Opik for a sample of what was sent in a window; if a row is missing, send all again.
+    """Ask Opik for a sample of the rows sent in a window, and send all again if one is missing.
 
-    A server that accepts rows and loses them answers 204 like any other, so asking is the only
-    way to know. Returns how many rows are pending again. Raises one of READ_ERRORS.
+    A server that accepts rows and then loses them answers 204 like a working one, so only asking
+    shows the loss. Return how many rows were made pending again; 0 means that no row is missing.
+    Raises one of READ_ERRORS when Opik does not answer.
     """
     rows = await conn.fetch(
         """

@@ -1,4 +1,4 @@
-"""The shipper's side of the outbox: claim rows, settle them, send them again, delete them."""
+"""The shipper's statements on the outbox: claim rows, record the outcome, resend, delete."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,26 +10,32 @@ from uuid import UUID
 from tracing.ids import uuid7
 from tracing.outbox import DELETE_SENT, Connection, Kind
 
-# Rows that one statement makes pending again.
+# Maximum number of rows that one statement makes pending again, so that it stays within the command
+# timeout.
 RESEND_SLICE = 10_000
 
 
 class Pool(Protocol):
-    """What the shipper needs of a connection pool; asyncpg's has it."""
+    """The method of a connection pool that the shipper uses. asyncpg's pools have it."""
 
     def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Any]: ...
 
 
 @dataclass
 class Claimed:
-    """A row taken for sending.
+    """A row of the outbox that the shipper has claimed in order to send it.
 
     Attributes:
-        sent_before: Opik has some version of the row.
-        maybe_lost: Opik had some version of it, and may have lost it.
-        wire_id: The id that Opik knows it by; it differs from the row's own if that was too old.
-        wire: The row as Opik takes it, as JSON.
-        end_sent: Whether Opik was sent the end of this trace; None for rows that end no trace.
+        event_time: Identifies the claimed version: the stored time differs if a writer has replaced
+            the row since.
+        attempts: Number of earlier attempts to send the row that count against it.
+        sent_before: True when Opik has some version of the row.
+        maybe_lost: True when Opik had some version of the row and may have lost it.
+        wire_id: Id under which Opik knows the row. For a span it differs from `id` if that id was
+            too old.
+        wire: The row as JSON in Opik's format.
+        end_sent: Whether the end of this trace was sent to Opik; "maybe" when the answer left that
+            open. None for a row that ends no trace.
     """
 
     kind: Kind
@@ -45,12 +51,12 @@ class Claimed:
 
     @property
     def deleted(self) -> bool:
-        """Whether it is a score that is to be deleted."""
+        """Tell whether the row deletes a score from its trace: such a score has no value."""
         return self.kind == "score" and '"value"' not in self.wire
 
 
-# A claim is a lease: it is committed before the rows are sent, so that no writer waits for Opik,
-# and it runs out by itself when a shipper is killed.
+# A claim is a lease. It is committed before the rows are sent, so that no writer waits for Opik.
+# When a shipper is killed, its leases expire and its rows become due again.
 CLAIM = """
 WITH due AS MATERIALIZED (
     SELECT kind, id, next_try_at, pg_column_size(payload) AS size,
@@ -87,8 +93,8 @@ RETURNING o.id, o.trace_id, o.event_time, o.attempts, f.end_sent,
             AND p.wire_id IS NOT NULL), '{}'))::text AS wire
 """
 
-# These rows as they were claimed. A row that is locked is just being replaced by its writer, so the
-# shipper skips it instead of waiting.
+# This template updates claimed rows: $1 kind, $2 ids, $3 event times, $4 values of `end_sent`. It
+# skips a locked row instead of waiting, because a writer is replacing that row at this moment.
 THESE = """
 WITH these AS (
     SELECT o.kind, o.id, s.event_time, s.end_sent FROM trace_outbox o
@@ -99,19 +105,21 @@ WITH these AS (
 UPDATE trace_outbox o SET {change}
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 """
-# A row that was replaced meanwhile stays pending.
+# If a writer has replaced the row since it was claimed, the row stays pending and is sent again.
 SENT = THESE.format(
     change="sent_at = now(), attempts = CASE WHEN o.event_time = t.event_time THEN 0 "
     "ELSE o.attempts END, state = CASE WHEN o.event_time = t.event_time THEN 'sent' "
     "ELSE o.state END, error = NULL, "
     "end_lease = CASE WHEN t.end_sent IS NULL THEN o.end_lease ELSE 'infinity' END"
 )
-# What is known of a trace's end when its row is released unsent.
+# This assignment records what is known about a trace's end when its row is released without being
+# sent: NULL for not sent, -infinity for unknown, infinity for sent.
 _RELEASED = (
     "end_lease = CASE t.end_sent WHEN 'no' THEN NULL WHEN 'maybe' THEN '-infinity' "
     "WHEN 'yes' THEN 'infinity' ELSE o.end_lease END"
 )
-# The waits vary at random, so that rows which failed together are not always tried together.
+# Each wait varies at random by up to 25 %, so that rows which failed together are not always tried
+# again together.
 LATER = (
     THESE.format(
         change="next_try_at = CASE WHEN o.event_time <> t.event_time THEN o.next_try_at "
@@ -119,7 +127,8 @@ LATER = (
         "attempts = CASE WHEN o.event_time <> t.event_time THEN o.attempts "
         f"ELSE o.attempts + $6::integer END, error = $7, {_RELEASED}"
     )
-    # `NOT IN` keeps the planner off trace_outbox_due; the primary key is right here.
+    # This condition means "pending". It is written with NOT IN, because otherwise PostgreSQL's
+    # planner would choose the index trace_outbox_due instead of the primary key.
     + " AND o.state NOT IN ('sent', 'dead')"
 )
 DEAD = (
@@ -127,8 +136,9 @@ DEAD = (
     + " AND o.event_time = t.event_time"
 )
 
-# -infinity marks what Opik may have lost. The shipper asks for it only where sending it again could
-# do harm: the end of a trace, and a row whose create is refused as too old.
+# This template makes rows pending again. -infinity marks rows that Opik may have lost. The shipper
+# asks Opik about such a row only if sending it again could do harm: for the end of a trace, and for
+# a row that Opik refuses to create because its id is too old.
 AGAIN = """
 WITH slice AS (
     SELECT kind, id FROM trace_outbox WHERE {which} LIMIT $1
@@ -142,7 +152,7 @@ UPDATE trace_outbox o SET state = 'pending', attempts = 0, next_try_at = now(), 
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 RETURNING pg_notify('trace_outbox', '')
 """
-# Spans that Opik refuses to create under their old ids get new ones.
+# This statement gives new ids to spans that Opik refuses to create because their ids are too old.
 RENEW = """
 WITH these AS (
     SELECT o.kind, o.id, r.fresh FROM trace_outbox o
@@ -156,7 +166,8 @@ UPDATE trace_outbox o SET wire_id = t.fresh, next_try_at = now(), error = NULL, 
 FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 RETURNING o.id
 """
-# Children that Opik already has are sent again, because their parent has a new id.
+# When spans got new ids, this statement makes their sent children pending again, because Opik knows
+# the children under the old id of their parent.
 REJOIN = """
 WITH these AS (
     SELECT kind, id FROM trace_outbox
@@ -173,37 +184,49 @@ FROM these t WHERE (o.kind, o.id) = (t.kind, t.id)
 async def claim(
     conn: Connection, kind: Kind, *, rows: int, size: int, lease: timedelta
 ) -> list[Claimed]:
-    """Lease due rows of at most `size` bytes together; at least one, if any is due."""
+    """Lease due rows of one kind: at most `rows` rows, and no more once they reach `size` bytes.
+
+    The first due row is leased whatever its size. An empty list means that no row is due.
+    """
     found = await conn.fetch(CLAIM, kind, rows, size, lease)
     return [Claimed(kind=kind, **dict(row)) for row in found]
 
 
 async def mark_sent(conn: Connection, rows: Sequence[Claimed]) -> None:
-    """Note that Opik has these versions; a row that was replaced meanwhile stays pending."""
+    """Record that Opik has these versions of the rows.
+
+    A row that a writer replaced since the claim stays pending, and its new version is sent later.
+    """
     await conn.execute(SENT, *_keys(rows))
 
 
 async def put_back(
     conn: Connection, rows: Sequence[Claimed], *, wait_s: float, tried: bool, reason: str | None
 ) -> None:
-    """Make rows due again after a wait. `tried`: the attempt counts against them."""
+    """Make rows due again after `wait_s` seconds, with `reason` as their stored error.
+
+    `tried` says that this attempt counts against the rows.
+    """
     await conn.execute(LATER, *_keys(rows), wait_s, int(tried), reason)
 
 
 async def set_aside(conn: Connection, row: Claimed, reason: str) -> None:
-    """Set a row aside that Opik will never take as it is."""
+    """Set a row aside that Opik will never accept, unless it was replaced since the claim."""
     await conn.execute(DEAD, *_keys([row]), reason)
 
 
 async def resend(conn: Connection, *, trace_id: UUID | None = None) -> int:
-    """Make a trace's rows, or every row that was set aside, pending again; returns how many."""
+    """Make all rows of a trace pending again, or without an id all rows that were set aside.
+
+    Return the number of these rows.
+    """
     if trace_id is None:
         return await _resend(conn, "state = 'dead'")
     return await _resend(conn, "trace_id = $2 AND state <> 'pending'", trace_id)
 
 
 async def resend_window(conn: Connection, since: datetime, until: datetime) -> int:
-    """Make every row that was sent in this window pending again; returns how many."""
+    """Make every row that was sent in this window pending again, and return their number."""
     return await _resend(
         conn,
         "state = 'sent' AND kind IN ('trace', 'span', 'score') AND sent_at > $2 AND sent_at <= $3",
@@ -213,16 +236,17 @@ async def resend_window(conn: Connection, since: datetime, until: datetime) -> i
 
 
 async def delete_sent(conn: Connection, *, older_than: timedelta, at_most: int = 50_000) -> int:
-    """Delete spans and scores that were sent long ago, except of open traces; returns how many.
+    """Delete spans and scores that were sent long ago, except those of open traces.
 
-    A trace's own row stays, because a later score needs its project, and a reset run its content.
+    Return how many were deleted. The rows of traces stay, because a later score needs the project
+    and the reset of a run needs the content of the trace.
     """
     deleted: int = await conn.fetchval(DELETE_SENT, older_than, at_most)
     return deleted
 
 
 async def store_project(conn: Connection, name: str, project_id: UUID) -> None:
-    """Store Opik's id of a project."""
+    """Store Opik's id of a project, from which links to traces are made."""
     await conn.execute(
         """
         INSERT INTO trace_projects (name, project_id) VALUES ($1, $2)
@@ -234,7 +258,7 @@ async def store_project(conn: Connection, name: str, project_id: UUID) -> None:
 
 
 async def dead_rows(conn: Connection, at_most: int = 20) -> list[tuple[str, str]]:
-    """The rows that were set aside, newest first, each as its kind and id with its reason."""
+    """Return the rows that were set aside, newest first, each as "kind id" with its reason."""
     found = await conn.fetch(
         """
         SELECT kind || ' ' || id AS row, coalesce(error, '') AS reason
@@ -246,9 +270,10 @@ async def dead_rows(conn: Connection, at_most: int = 20) -> list[tuple[str, str]
 
 
 async def renew_span_ids(conn: Connection, rows: Sequence[Claimed], now: datetime) -> int:
-    """Give spans that Opik does not have new ids of today; returns how many were renewed.
+    """Give new ids of today to spans that Opik does not have, and return how many got one.
 
-    Servers may refuse to create ids that are a day old, but accept references to them.
+    Opik servers may refuse to create a span whose id is a day old, but they accept such an id as
+    the parent of another span.
     """
     found = await conn.fetch(
         RENEW,
@@ -262,7 +287,10 @@ async def renew_span_ids(conn: Connection, rows: Sequence[Claimed], now: datetim
 
 
 async def _resend(conn: Connection, which: str, *args: object) -> int:
-    """Slice by slice, because one statement over a long window would meet the command timeout."""
+    """Make the rows that the SQL condition `which` selects pending again, and return their number.
+
+    The rows are updated in slices, because one statement for all could exceed the command timeout.
+    """
     total = 0
     while True:
         rows = await conn.fetch(AGAIN.format(which=which), RESEND_SLICE, *args)

@@ -1,10 +1,10 @@
-"""The shipper brings the outbox to Opik: it drops no row, and no row waits longer than it must."""
+"""The shipper: sends the rows of the outbox to Opik and handles every kind of failure."""
 
 import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,21 +30,28 @@ ACQUIRE_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class ShipperOptions:
-    """How much is sent at once, and how patiently.
+    """How much the shipper sends at once, and how long it waits after failures.
 
     Attributes:
-        batch_rows: Rows of one claim at most.
-        batch_bytes: Bytes of one request at most, and of one claim, as PostgreSQL stores the rows.
-        lease_s: Time that a claim holds rows; a killed shipper's rows become due after it.
-        initial_backoff_s: Wait after a first failure; it doubles with every further one.
-        max_backoff_s: The longest of these waits. A wait that Opik asks for may be 20 times longer.
-        denied_backoff_s: Wait after an answer that says that our key or address is wrong.
-        max_row_attempts: A row that alone meets 500 this often, while others pass, is set aside.
-        bisect_after: After this many 500s a batch is bisected.
-        small_batch_rows: A batch of at most so many rows is bisected to single rows if any other
-            row was accepted within the lease.
-        poll_s: How often the outbox is read without a notification; rows become due by time too.
-        debounce_s: Wait after a notification, so that a burst of rows goes in one batch.
+        batch_rows: Maximum number of rows of one claim.
+        batch_bytes: Maximum bytes of one request, and of one claim as PostgreSQL stores its rows.
+        lease_s: Seconds for which a claim holds its rows. The rows of a killed shipper become due
+            again after this time.
+        initial_backoff_s: Seconds to wait after a first failure. The wait doubles with each further
+            one.
+        max_backoff_s: Longest such wait in seconds. A wait that Opik asks for may be 20 times
+            longer.
+        denied_backoff_s: Seconds to wait when Opik says that the API key or the address is wrong.
+        max_row_attempts: A row that gets status 500 on its own this many times, while Opik accepts
+            other rows, is set aside.
+        bisect_after: After this many attempts with status 500 a batch is bisected.
+        small_batch_rows: For a batch of at most this many rows, a success within the last `lease_s`
+            seconds proves that Opik works. For a larger batch only a success of the same batch
+            does.
+        poll_s: Seconds between two reads of the outbox without a notification, since rows also
+            become due as time passes.
+        debounce_s: Seconds to wait after a notification, so that a burst of rows goes into one
+            batch.
     """
 
     batch_rows: int = 500
@@ -61,12 +68,24 @@ class ShipperOptions:
 
 
 class Shipper:
-    """One lane to Opik. Any number of them may work on one outbox, in any number of processes."""
+    """Claims rows of the outbox and sends them to Opik, one batch after the other.
 
-    def __init__(self, pool: Pool, opik: OpikClient, options: ShipperOptions | None = None) -> None:
+    Any number of shippers, in any number of processes, may work on the same outbox. The shipper
+    calls `alive` before each claim and each pause, with the seconds that may pass until the next
+    call.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        opik: OpikClient,
+        options: ShipperOptions | None = None,
+        alive: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self._pool = pool
         self._opik = opik
         self._options = options or ShipperOptions()
+        self._alive = alive
         self._woken = asyncio.Event()
         self._wait_s = 0.0
         self._failures = 0
@@ -76,25 +95,29 @@ class Shipper:
         self._kinds = deque(KINDS)
 
     def wake(self) -> None:
-        """Tell the shipper that there is something to send."""
+        """Tell the shipper that the outbox may have new rows to send."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Ship until cancelled; rows that were claimed and not sent become due again at once."""
+        """Send rows until cancelled.
+
+        Rows that are claimed but not sent become due again at once.
+        """
         try:
             while True:
                 await self._ship_what_is_due()
                 await self._rest()
         finally:
-            # If this fails, the rows become due when their lease runs out.
+            # If this fails, the rows become due again when their lease expires.
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._put_back(self._held, 0, tried=False, reason=None)
 
     async def drain(self) -> int:
-        """Send everything that is due until Opik fails; returns how many rows were claimed."""
+        """Send rows until none is due or Opik fails, and return the number of rows claimed."""
         taken = 0
         while self._wait_s == 0:
+            self._alive(self._options.lease_s)
             rows = await self._claim()
             if not rows:
                 break
@@ -108,12 +131,14 @@ class Shipper:
         try:
             await self.drain()
         except Exception as error:
-            # PostgreSQL is away, or this is a bug; either way the lease gives the rows back.
+            # PostgreSQL is unavailable or the shipper has a bug. In both cases the rows become due
+            # again when their lease expires.
             self._held = []
             self._back_off(None)
             log.exception("shipping_interrupted", error=type(error).__name__, wait_s=self._wait_s)
 
     async def _rest(self) -> None:
+        self._alive(self._wait_s)
         if self._wait_s:
             await asyncio.sleep(self._wait_s)
             self._wait_s = 0.0
@@ -125,7 +150,10 @@ class Shipper:
         self._woken.clear()
 
     async def _claim(self) -> list[Claimed]:
-        """Claim traces, spans and scores in turn, so that no kind waits for the end of another."""
+        """Claim rows of the next kind that has due rows. An empty list means that no kind has any.
+
+        Traces, spans and scores take turns, so that no kind waits for the whole backlog of another.
+        """
         options = self._options
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
             for _ in KINDS:
@@ -143,7 +171,9 @@ class Shipper:
         return []
 
     async def _deliver(self, rows: Sequence[Claimed]) -> None:
-        # An answer that came after this moment proves that the server is alive.
+        # A success after this moment proves that Opik works, so that a row which fails is itself at
+        # fault. A small batch may have no other row that succeeds, so earlier successes count for
+        # it.
         is_small = len(rows) <= self._options.small_batch_rows
         self._alive_since = time.monotonic() - (self._options.lease_s if is_small else 0)
         for batch in _batches(rows, self._options.batch_bytes):
@@ -152,9 +182,10 @@ class Shipper:
     async def _send(
         self, rows: Sequence[Claimed], *, suspicious: bool = False, reason: str | None = None
     ) -> None:
-        """Send rows, unless the lane waits meanwhile; updates and deletes are sent one by one.
+        """Send rows, or put them back if the shipper has to wait before its next request.
 
-        `suspicious`: they are of a batch that was answered with 500, for this reason.
+        Updates and deletions are sent one by one. `suspicious` says that the rows come from a batch
+        that Opik answered with status 500, and `reason` is that answer.
         """
         if self._wait_s:
             await self._put_back(rows, self._wait_s, tried=False, reason=reason)
@@ -183,7 +214,8 @@ class Shipper:
             case "too_old" if any(is_old(row) for row in rows):
                 await self._send_too_old(rows, answer)
             case "refused" | "too_old" if len(rows) > 1:
-                # One of the rows makes Opik refuse them all; bisecting finds it.
+                # One of the rows makes Opik refuse the whole batch. Repeated halving isolates that
+                # row.
                 for half in _halves(rows):
                     await self._send(half)
             case "refused" | "too_old":
@@ -197,10 +229,10 @@ class Shipper:
         return max(row.attempts for row in rows) >= self._options.bisect_after
 
     async def _bisect(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """Find out whether the server fails, or whether single rows make it answer 500.
+        """Find out whether Opik fails for every row or whether single rows cause status 500.
 
-        The batch is halved down to one row. If that is refused too and no other row was accepted,
-        the server is what fails, and the rest of the batch is put back.
+        The batch is halved down to single rows. If a single row fails and Opik has accepted no
+        other row, Opik itself fails, and the rest of the batch is put back.
         """
         if len(rows) == 1:
             await self._retry_single(rows[0], answer)
@@ -209,7 +241,11 @@ class Shipper:
             await self._send(half, suspicious=True, reason=answer.reason)
 
     async def _retry_single(self, row: Claimed, answer: Answer) -> None:
-        """Put a row back that met 500 by itself, or set it aside after its last attempt."""
+        """Handle a single row that got status 500.
+
+        If Opik works for other rows, the row is put back, or set aside after its last attempt.
+        Otherwise Opik itself fails, and the shipper waits before it sends any row.
+        """
         if self._last_success < self._alive_since:
             await self._retry_later([row], answer)
         elif row.attempts + 1 >= self._options.max_row_attempts:
@@ -219,7 +255,10 @@ class Shipper:
             await self._put_back([row], wait_s, tried=True, reason=answer.reason)
 
     async def _retry_later(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """Put rows back and let the whole lane wait: as long as Opik asks, or longer each time."""
+        """Put rows back and let the shipper wait before its next request.
+
+        The wait is as long as Opik asks, or else doubles with each failure in a row.
+        """
         if answer.outcome == "denied":
             self._wait_s = self._options.denied_backoff_s
             log.error("opik_denies", status=answer.status, reason=answer.reason, cure=_CURE)
@@ -228,8 +267,8 @@ class Shipper:
             log.warning(
                 "opik_unavailable", status=answer.status, reason=answer.reason, wait_s=self._wait_s
             )
-        # Attempts do not count while the server itself is failing; the suspicious rows of a server
-        # that is well are counted one by one.
+        # A failure of Opik itself must not count against suspicious rows. They are counted one by
+        # one in `_retry_single`, which knows whether Opik works.
         tried = answer.status == 500 and not self._is_suspicious(rows)
         await self._put_back(rows, self._wait_s, tried=tried, reason=answer.reason)
 
@@ -261,13 +300,15 @@ class Shipper:
             await set_aside(conn, row, reason)
 
     async def _send_too_old(self, rows: Sequence[Claimed], answer: Answer) -> None:
-        """Send rows that waited so long that Opik creates none under their own ids.
+        """Send rows that waited so long that Opik refuses to create them under their own ids.
 
-        A trace is created by an update, which takes ids of any age; a span gets a new id.
+        A trace is created by an update, which accepts ids of any age. A span gets a new id, unless
+        Opik already has it; then the span is updated.
         """
         refused = [row for row in rows if is_old(row)]
         young = [row for row in rows if not is_old(row)]
-        # The young rows may refer to spans that are about to get new ids, so they wait for these.
+        # The other rows may be children of spans that get new ids here. They are put back, so that
+        # they are sent with the new ids of their parents.
         await self._put_back(young, 0, tried=False, reason=None)
         missing = []
         for row in refused:
@@ -298,7 +339,10 @@ def _halves(rows: Sequence[Claimed]) -> tuple[Sequence[Claimed], Sequence[Claime
 
 
 def _batches(rows: Sequence[Claimed], limit: int) -> list[list[Claimed]]:
-    """Rows in requests of at most `limit` bytes of JSON each, or of one row."""
+    """Split rows into batches of at most `limit` bytes of JSON.
+
+    A row that is larger than that is a batch of its own.
+    """
     batches: list[list[Claimed]] = []
     size = 0
     for row in rows:

@@ -117,6 +117,17 @@ KINDS = (
     SELECT trace_id, category, clarified, clarified_at FROM goals WHERE clarified IS NOT NULL
     """,
     "ALTER TABLE goals DROP COLUMN clarified, DROP COLUMN category, DROP COLUMN clarified_at",
+    # The API counts what a reader sees; some scripts write it in several code points.
+    """
+    ALTER TABLE goals DROP CONSTRAINT goals_goal_check,
+                      ADD CONSTRAINT goals_goal_check CHECK (length(goal) BETWEEN 2 AND 12000),
+                      ALTER COLUMN locale DROP NOT NULL, ADD COLUMN time_zone text
+    """,
+    # Who refused to work on a person's words, so that an operator finds those in a crisis.
+    """
+    ALTER TABLE runs ADD COLUMN refusal_code text
+        GENERATED ALWAYS AS (outcome ->> 'refusal_code') STORED
+    """,
     "ALTER TABLE resolutions DROP CONSTRAINT resolutions_draft_check",
     "ALTER TABLE resolutions ADD CONSTRAINT resolutions_draft_check CHECK (draft >= 1)",
     # Which draft a run ended with stands in its outcome; other runs may keep another one.
@@ -136,6 +147,10 @@ INDEXES = (
     "CREATE INDEX runs_by_status ON runs (tenant_id, status, created_at DESC, trace_id DESC)",
     "CREATE INDEX runs_by_user ON runs (tenant_id, user_id, created_at DESC, trace_id DESC)",
     "CREATE INDEX runs_by_score ON runs (tenant_id, quality_score) WHERE quality_score IS NOT NULL",
+    """
+    CREATE INDEX runs_by_refusal ON runs (tenant_id, refusal_code, created_at DESC, trace_id DESC)
+     WHERE refusal_code IS NOT NULL
+    """,
     "CREATE INDEX runs_in_flight ON runs (tenant_id) WHERE finished_at IS NULL",
 )
 
@@ -187,6 +202,14 @@ COMMENTS = {
 }
 
 LIMITS_OF_0001 = (
+    "ALTER TABLE runs DROP COLUMN refusal_code",
+    "UPDATE goals SET locale = 'en' WHERE locale IS NULL",
+    # Goals of two characters stay.
+    """
+    ALTER TABLE goals DROP CONSTRAINT goals_goal_check,
+        ADD CONSTRAINT goals_goal_check CHECK (length(goal) BETWEEN 3 AND 4000) NOT VALID,
+        ALTER COLUMN locale SET NOT NULL, DROP COLUMN time_zone
+    """,
     "ALTER TABLE runs ADD CHECK (stage IN ('preprocess', 'generate', 'evaluate', 'plan'))",
     "ALTER TABLE run_events ADD CHECK (stage IN ('preprocess', 'generate', 'evaluate', 'plan'))",
     "ALTER TABLE llm_calls ADD CHECK (stage IN ('preprocess', 'generate', 'evaluate', 'plan'))",

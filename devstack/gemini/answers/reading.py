@@ -37,6 +37,7 @@ _HOURS = re.compile(
 )
 # Which days are left out is a limit, not a part of the goal's title.
 _LIMIT = re.compile(r"[\s,;]*\b(?:no|not|never|only|but)\b[^,.;]*?(?:day|weekend)s?\b", re.I)
+_OTHER_LOCALE = re.compile(r"(?!en\b)[a-z]{2,3}(?:-|$)", re.I)
 _NO_TIME = re.compile(
     r"\b(?:no|not|never|can['’]?t|cannot|busy|except|without|rest|off)\b([^.\n]{0,80})", re.I
 )
@@ -160,9 +161,12 @@ class Reading:
         asked = said[0] if said else text
         self.verdict, self.reason = ("goal", "") if "comments" in parts else judge(asked.strip())
         self.revised = bool(parts.get("revision") or parts.get("resolution"))
-        self.lines = len([line for line in text.splitlines() if line.strip()])
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        self.lines = len(lines)
+        self.other_lines = [line[:200] for line in lines if _sentence(text) not in line]
         self.foreign = _is_foreign(text)
-        self.other_locale = not self.foreign and parts.get("locale", "en")[:2].lower() != "en"
+        # Instead of a locale there may be words, such as "the language of the goal".
+        self.other_locale = not self.foreign and bool(_OTHER_LOCALE.match(parts.get("locale", "")))
         self._read_goal(text)
         self._read_limits(whole or text)
 
