@@ -5,7 +5,9 @@ This module creates all objects that the workflows and activities need, and conn
 
 import asyncio
 import signal
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from temporalio.api.enums.v1 import IndexedValueType
@@ -111,36 +113,12 @@ def make_worker(
         worker_id=me.worker_id,
         metrics=metrics,
     )
-    goals = GoalActivities(stages)
-    finish = {name: kind.finish for name, kind in KINDS.items()}
-    options = StartOptions.of(settings)
-
-    async def start(stored: StoredRequest) -> None:
-        request = KINDS[stored.kind].request.model_validate(stored.body)
-        await start_accepted(client, request, options, pools.application)
-
-    reconcile = ReconcileActivities(
-        pools.operations,
-        client,
-        project=settings.opik_project,
-        start=start,
-        finish=finish,
-        metrics=metrics,
-    )
     return Worker(
         client,
         identity=me.identity,
         task_queue=settings.task_queue,
         workflows=[*(kind.workflow for kind in KINDS.values()), ReconcileWorkflow],
-        activities=[
-            goals.preprocess,
-            goals.generate,
-            goals.evaluate,
-            goals.plan,
-            RerunActivities(pools.application).take_over,
-            RunActivities(pools.operations, finish, metrics).complete,
-            reconcile.reconcile,
-        ],
+        activities=_activities(client, pools, stages, settings, metrics),
         # The SDK's sandbox would import all workflow modules again for each run, which took a third
         # of the worker's time. Instead, workflows/ruff.toml forbids non-deterministic calls, and
         # the replay tests find what the linter misses.
@@ -157,6 +135,40 @@ def make_worker(
         default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_INTERVAL_S),
         graceful_shutdown_timeout=GRACE,
     )
+
+
+def _activities(
+    client: Client,
+    pools: Pools,
+    stages: StageRunner,
+    settings: Settings,
+    metrics: Metrics | None,
+) -> list[Callable[..., Any]]:
+    goals = GoalActivities(stages)
+    finish = {name: kind.finish for name, kind in KINDS.items()}
+    options = StartOptions.of(settings)
+
+    async def start(stored: StoredRequest) -> None:
+        request = KINDS[stored.kind].request.model_validate(stored.body)
+        await start_accepted(client, request, options, pools.application)
+
+    reconcile = ReconcileActivities(
+        pools.operations,
+        client,
+        project=settings.opik_project,
+        start=start,
+        finish=finish,
+        metrics=metrics,
+    )
+    return [
+        goals.preprocess,
+        goals.generate,
+        goals.evaluate,
+        goals.plan,
+        RerunActivities(pools.application).take_over,
+        RunActivities(pools.operations, finish, metrics).complete,
+        reconcile.reconcile,
+    ]
 
 
 async def main() -> None:
