@@ -50,6 +50,8 @@ _REFUSALS = frozenset(
 # unchanged, whatever REIN_TRACE_TEXT says.
 PLAIN_METADATA = (
     "accepted_at",
+    "cost_input_usd",
+    "cost_output_usd",
     "draft",
     "locale",
     "manifest",

@@ -8,6 +8,7 @@ from temporalio import activity
 
 from activities.calls import lost_span
 from activities.metrics import Metrics
+from activities.shares import store_cost_shares
 from db.events import append_event
 from db.pool import Connection, Pool, acquire
 from db.runs import finish_run, lock_run, select_end
@@ -106,10 +107,13 @@ async def record_end(
         {"status": end.status, "code": code},
     )
     await store_lost_steps(conn, end, [lost_span(call) for call in calls])
+    shares = await store_cost_shares(conn, end.trace_id)
     ending = await finish.get(kind, finish_nothing)(conn, end)
     await put_scores(conn, end.trace_id, end.project, ending.scores, at=end.ended_at)
     output = {**end.result, **ending.output} if end.result else end.result
-    await close_trace(conn, end, output=output, metadata={"status": end.status, **ending.facts})
+    await close_trace(
+        conn, end, output=output, metadata={"status": end.status, **shares, **ending.facts}
+    )
     return True
 
 

@@ -26,7 +26,8 @@ from domain.runs import RefusalCode, RunKind, RunStatus
 _RUN = f"""
     SELECT r.trace_id, r.kind, r.status, r.stage, r.user_id, r.created_at, r.started_at,
            r.finished_at, r.quality_score, r.error_code, r.error_message, r.outcome, r.manifest,
-           r.duration_ms, r.goal_id, r.refusal_code, r.request -> 'rerun' AS rerun,
+           r.duration_ms, r.cost_input_usd, r.cost_output_usd, r.goal_id, r.refusal_code,
+           r.request -> 'rerun' AS rerun,
            CASE WHEN r.finished_at IS NULL THEN spent.input_tokens ELSE r.input_tokens
             END AS input_tokens,
            CASE WHEN r.finished_at IS NULL THEN spent.output_tokens ELSE r.output_tokens

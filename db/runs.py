@@ -1,7 +1,7 @@
 """The rows of runs of any kind: storing an accepted run, looking it up, recording its end."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -281,6 +281,43 @@ async def select_request_of(conn: Connection, workflow_id: str) -> StoredRequest
         "SELECT trace_id, kind, request FROM runs WHERE workflow_id = $1", workflow_id
     )
     return None if row is None else StoredRequest(*row)
+
+
+class BilledCall(NamedTuple):
+    """A model call whose bill is known; `cost_usd` is None without a price."""
+
+    model: str
+    model_version: str | None
+    day: date
+    input_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal | None
+
+
+async def select_billed_calls(conn: Connection, trace_id: UUID) -> list[BilledCall]:
+    """Return the run's answered calls."""
+    rows = await conn.fetch(
+        """
+        SELECT model, model_version, (finished_at AT TIME ZONE 'UTC')::date, input_tokens,
+               cached_tokens, cost_usd
+          FROM llm_calls
+         WHERE trace_id = $1 AND state = 'answered' AND NOT cost_at_most
+        """,
+        trace_id,
+    )
+    return [BilledCall(*row) for row in rows]
+
+
+async def update_cost_shares(
+    conn: Connection, trace_id: UUID, *, cost_input_usd: Decimal, cost_output_usd: Decimal
+) -> None:
+    """Store how the known cost of an ended run divides into input and output."""
+    await conn.execute(
+        "UPDATE runs SET cost_input_usd = $2, cost_output_usd = $3 WHERE trace_id = $1",
+        trace_id,
+        cost_input_usd,
+        cost_output_usd,
+    )
 
 
 class RecentRuns(NamedTuple):

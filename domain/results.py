@@ -106,6 +106,10 @@ class RunReport(Message):
     cost_unknown_usd: Usd = Field(
         description="The part of `cost_usd` that is the most these calls can have cost"
     )
+    cost_input_usd: Usd | None = Field(
+        description="What the prompts of the calls with a known bill cost; null before the end"
+    )
+    cost_output_usd: Usd | None = Field(description="What their answers cost, thinking included")
     duration_ms: int | None
 
 

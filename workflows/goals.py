@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.goals import EVALUATE, GENERATE, PLAN, PREPROCESS, REVISE, GoalActivities
     from activities.reruns import RerunActivities
+    from activities.stage import StageSpec
     from domain.crisis import find_crisis, refusal
     from domain.errors import ReinError
     from domain.evaluations import Evaluation, needs_revision
@@ -158,7 +159,7 @@ class GoalGenerationWorkflow:
                     resolution=resolution,
                     locale=self._request.locale,
                 ),
-                **llm_call(EVALUATE.summary),
+                **llm_call(_summary(EVALUATE, resolution)),
             )
         return None
 
@@ -185,7 +186,7 @@ class GoalGenerationWorkflow:
                     context=request.context,
                     today=request.today,
                 ),
-                **llm_call(PLAN.summary),
+                **llm_call(_summary(PLAN, resolution)),
             )
         return None
 
@@ -210,6 +211,11 @@ class GoalGenerationWorkflow:
 
     def _is_weak(self, candidate: Candidate) -> bool:
         return needs_revision(candidate.evaluation, self._request.manifest.quality_threshold)
+
+
+def _summary(stage: StageSpec[Any, Any, Any], resolution: Resolution) -> str:
+    """Return a stage's summary that tells the second draft from the first in the Temporal UI."""
+    return stage.summary + (f" (draft {resolution.draft})" if resolution.draft > 1 else "")
 
 
 def _merit(candidate: Candidate) -> tuple[bool, float]:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 from devstack.setup.installers import install_with_pip, install_with_uv, say
 from devstack.setup.problems import NEEDED_MB, SetupError, explain
@@ -142,6 +143,15 @@ def fill(venv: Path, requirements: Path, total: int) -> None:
     say(f"{total} packages in {time.monotonic() - started:.0f} s")
 
 
+def _take_turn(one_at_a_time: IO[str]) -> None:
+    """Two setups at once would spoil each other's work: the second one waits, and says so."""
+    try:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("another setup of this folder is at work; this one goes on when it has ended")
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+
+
 def main() -> int:
     """Exit code 0 when the environment is complete."""
     parser = argparse.ArgumentParser(description="Makes .venv from the hashed requirements.")
@@ -155,7 +165,7 @@ def main() -> int:
     try:
         check_version(version)
         with asked.requirements.open() as one_at_a_time:
-            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)  # two makes at once: the second waits
+            _take_turn(one_at_a_time)
             setup(asked.venv.resolve(), asked.requirements.resolve())
     except SetupError as error:
         sys.stderr.write(f"\nsetup: {error}\n  cure: {error.cure}\n")

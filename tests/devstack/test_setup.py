@@ -1,6 +1,7 @@
 """`make setup`: what can go wrong says so, and a half-made environment is mended."""
 
 import ast
+import fcntl
 import os
 import subprocess
 import sys
@@ -127,3 +128,22 @@ def test_a_half_made_environment_is_mended_and_a_whole_one_left_alone(tmp_path: 
 )
 def test_what_installers_say_becomes_a_sentence(said: str, told: str) -> None:
     assert told in str(explain(said))
+
+
+def test_a_second_setup_says_that_it_waits() -> None:
+    """The lock is the requirements file itself; whoever holds it is at work."""
+    requirements = ROOT / "requirements-dev.txt"
+    with requirements.open() as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "devstack.setup"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert second.stdout is not None
+        assert "another setup of this folder is at work" in second.stdout.readline()
+        assert second.poll() is None
+    second.communicate()
+    assert second.returncode == 0

@@ -102,6 +102,19 @@ def test_one_goal_with_a_result_and_an_exit_code(folder: Path) -> None:
     assert nothing_listens(ports)
 
 
+def test_ctrl_c_before_anything_has_begun_is_no_traceback(tmp_path: Path) -> None:
+    """Python takes a while to import what `make run` needs."""
+    (tmp_path / "httpx.py").write_text("raise KeyboardInterrupt")
+    ended = subprocess.run(
+        command(tmp_path / "state"),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_a_refused_goal_is_answered_with_its_reason(folder: Path) -> None:
     ended = once(folder, Ports.free(), "?!?!")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -79,6 +80,9 @@ async def test_the_trace_tells_the_plan_in_short_and_drafts_apart(
     assert output["plan"]["weeks"] == len(run["plan"]["weeks"])
     assert output["plan"]["first_step_today"] == run["plan"]["first_step_today"]
     assert output["suggestions"] == run["evaluation"]["suggestions"]
+    shares = [Decimal(run[name]) for name in ("cost_input_usd", "cost_output_usd")]
+    assert min(shares) > 0
+    assert sum(shares) == Decimal(run["cost_usd"])
     spans = await analyst.spans(trace_id)
     drafts = [
         (span["name"], span["metadata"]["draft"])
