@@ -67,8 +67,8 @@ class TakeOver:
     seconds: float
 
 
-# Counts the calls under way at living workers: whether there are $2 in all, of which $3 belong to
-# the worker $1.
+# OF_ONE counts the calls that are under way at the worker $1. ALL_RUN tells whether $2 calls are
+# under way at living workers, and $3 of them at the worker $1.
 OF_ONE = """
     SELECT count(*) FROM llm_calls JOIN workers USING (worker_id)
      WHERE state = 'reserved' AND identity LIKE $1

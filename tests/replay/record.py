@@ -17,7 +17,7 @@ from temporalio.client import Client
 from devstack.controls import GeminiControl
 from devstack.stack import Stack
 
-VERSION = "v2"
+VERSION = "v3"
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 GOAL = "I want to run a 5K by end of Q1"

@@ -9,6 +9,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from tracing import TracingPlugin
 from workflows.goals import GoalGenerationWorkflow
+from workflows.runs import list_cost
 
 RECORDED = sorted(Path(__file__).parent.glob("*.json"))
 
@@ -33,6 +34,6 @@ async def test_it_replays(path: Path) -> None:
         workflows=[GoalGenerationWorkflow],
         data_converter=pydantic_data_converter,
         workflow_runner=UnsandboxedWorkflowRunner(),
-        plugins=[TracingPlugin(project="replay")],
+        plugins=[TracingPlugin(project="replay", closed=list_cost)],
     )
     await replayer.replay_workflow(history(path))
