@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import asyncpg
@@ -46,6 +47,10 @@ class Facts:
     judged: dict[str, int]
     executions: dict[str, list[WorkflowExecution]]
     served: list[Row]
+
+    @property
+    def all_calls(self) -> list[Row]:
+        return [*chain.from_iterable(self.calls.values())]
 
 
 async def read_facts(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import httpx
 import psutil
@@ -13,6 +13,9 @@ from devstack.controls import GeminiControl, OpikControl
 from devstack.errors import StackError
 from devstack.stack import Service, Stack
 from tests.chaos.story import MODEL_FAULTS, OPIK_FAULTS, SERVICES, Step
+
+# A part that does not come up although it is tried again and again is a mistake.
+START_S = 120
 
 
 class Nemesis:
@@ -31,7 +34,7 @@ class Nemesis:
         if step.what == "fault":
             await self._make_fail(*step.on.split())
             return
-        service = _service(step.on)
+        service = cast(Service, step.on)
         async with self._turns[service]:
             if step.what == "freeze":
                 await self._freeze(service, step.lasts_s)
@@ -57,14 +60,16 @@ class Nemesis:
         await self._opik.reset()
 
     async def _start(self, service: Service) -> None:
+        async with asyncio.timeout(START_S):
+            while not self._is_alive(service):
+                try:
+                    await self._stack.start(service)
+                except StackError:  # what it needs is away, too
+                    await self._stack.stop(service)
+
+    def _is_alive(self, service: Service) -> bool:
         child = self._stack.children.get(service)
-        while child is None or not child.alive:
-            try:
-                await self._stack.start(service)
-            except StackError:
-                # What it needs is away, too.
-                await self._stack.stop(service)
-            child = self._stack.children.get(service)
+        return child is not None and child.alive
 
     async def _kill(self, service: Service) -> None:
         # The backends of PostgreSQL outlive it for a while, and keep its successor from starting.
@@ -108,7 +113,3 @@ def _suspended(pid: int) -> Iterator[None]:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
-
-
-def _service(name: str) -> Service:
-    return next(service for service in SERVICES if service == name)

@@ -29,6 +29,7 @@ class People:
         self.http = http
         self.runs: list[Run] = []
         self.answers: Counter[int] = Counter()
+        self.surprises: list[str] = []
         self._seed = seed
         self._asked = 0
         self._at_work: set[asyncio.Task[None]] = set()
@@ -39,7 +40,7 @@ class People:
         key = f"{self._seed}-{self._asked}"
         task = asyncio.create_task(self._see_through(path, body, key, rating))
         self._at_work.add(task)
-        task.add_done_callback(self._at_work.discard)
+        task.add_done_callback(self._done)
 
     @property
     def waiting(self) -> int:
@@ -47,13 +48,15 @@ class People:
         return len(self._at_work)
 
     async def leave(self) -> None:
-        """Give up waiting; what went wrong in a task of ours is raised."""
+        """Give up waiting."""
         for task in self._at_work:
             task.cancel()
-        results = await asyncio.gather(*self._at_work, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        await asyncio.gather(*self._at_work, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._at_work.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.surprises.append(repr(error))
 
     async def send(
         self, path: str, body: Mapping[str, Any] | None = None, key: str = ""

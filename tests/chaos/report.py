@@ -43,8 +43,7 @@ def report(outcome: Outcome) -> str:
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:
-    facts = outcome.facts
-    story = outcome.story
+    story, facts = outcome.story, outcome.facts
     yield f"seed {story.seed}, {story.seconds:g} s; at rest {outcome.healing_s:.0f} s later"
     yield _counts("faults", outcome.faults)
     yield _counts("ended by themselves", outcome.deaths)
@@ -52,7 +51,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield _counts("answers", outcome.people.answers)
     statuses = Counter(run["status"] for run in facts.runs)
     yield _counts(f"{len(facts.runs)} runs", statuses)
-    states = Counter(call["state"] for calls in facts.calls.values() for call in calls)
+    states = Counter(call["state"] for call in facts.all_calls)
     yield _counts(f"{states.total()} calls", states)
     counted = sum(run["cost_usd"] or 0 for run in facts.runs)
     served = f"{len(facts.served)} for ${provider_bill(facts)}"
@@ -64,7 +63,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         yield from (f"         {line}" for line in broken[:SHOWN])
         if len(broken) > SHOWN:
             yield f"         and {len(broken) - SHOWN} more"
-    yield "the invariants hold" if outcome.held else f"BROKEN with seed {outcome.story.seed}"
+    yield "the invariants hold" if outcome.held else f"BROKEN with seed {story.seed}"
 
 
 def _counts(what: str, counter: Counter[str] | Counter[int]) -> str:

@@ -2,17 +2,18 @@
 
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from devstack.processes import Child, Spec
 from devstack.stack import Stack
-from tests.chaos.facts import Facts, Row
+from tests.chaos.facts import Facts
 from tests.chaos.invariants import (
     BOOKS,
     BOUGHT_ONCE,
@@ -55,14 +56,10 @@ async def test_a_busy_machine_cuts_no_call_and_buys_none_twice(own_stack: Stack)
     async with _busy(own_stack):
         outcome = await play(own_stack, story)
     assert outcome.held, report(outcome)
-    calls, events = _all(outcome.facts.calls), _all(outcome.facts.events)
+    calls, events = outcome.facts.all_calls, chain.from_iterable(outcome.facts.events.values())
     assert {call["state"] for call in calls} == {"answered"}, report(outcome)
     assert {event["attempt"] for event in events} == {None, 1}, report(outcome)
     assert len(outcome.facts.served) == len(calls)
-
-
-def _all(rows: Mapping[str, list[Row]]) -> list[Row]:
-    return [row for of_run in rows.values() for row in of_run]
 
 
 def _spoiled(facts: Facts) -> Iterator[tuple[str, Facts]]:
