@@ -50,7 +50,8 @@ class Nemesis:
         """Start again what ends by itself, as a process supervisor does."""
         while True:
             service = await self._stack.any_death()
-            self.deaths[service] += 1
+            starting = self._turns[service].locked()
+            self.deaths[f"{service}, while it started" if starting else service] += 1
             async with self._turns[service]:
                 await self._start(service)
 
