@@ -60,6 +60,10 @@ class RunCard:
 
     def at(self, *stages: StageSpec[Any, Any, Any]) -> None:
         """Show the stages that the run is at now."""
+        # If a stage ends by itself before it hears of a cancellation, the SDK returns its result
+        # and takes the cancellation back. So the run stops here, before it pays for another stage.
+        if workflow.cancellation_reason() is not None and workflow.patched("cancel-between-stages"):
+            raise asyncio.CancelledError
         doing = " and ".join(stage.doing for stage in stages)
         names = [stage.name for stage in stages]
         if self._lists_stages:
