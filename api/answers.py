@@ -14,6 +14,7 @@ from db.pool import Connection
 from db.results import select_goal, select_run
 from domain.callers import Caller
 from domain.errors import Unavailable
+from domain.results import RunReport
 from domain.runs import FINAL_STATUSES
 
 R = TypeVar("R", bound=Run | GoalRun)
@@ -37,9 +38,7 @@ async def show_run(conn: Connection, services: Services, caller: Caller, trace_i
     report = await select_run(conn, caller.tenant, trace_id)
     if report is None:
         raise unknown_run(trace_id)
-    page = await services.pages.find(conn, trace_id)
-    links = services.addresses.links(report.kind, trace_id, trace=page)
-    return Run(**dict(report), notice=services.config.notice or None, links=links)
+    return Run(**await _with_links(conn, services, report))
 
 
 async def show_goal(
@@ -52,9 +51,14 @@ async def show_goal(
     report = await select_goal(conn, caller.tenant, trace_id)
     if report is None:
         raise unknown_run(trace_id)
-    page = await services.pages.find(conn, trace_id)
-    links = services.addresses.links(report.kind, trace_id, trace=page)
-    return GoalRun(**dict(report), notice=services.config.notice or None, links=links)
+    return GoalRun(**await _with_links(conn, services, report))
+
+
+async def _with_links(conn: Connection, services: Services, report: RunReport) -> dict[str, Any]:
+    """Return the fields of a report with what an answer adds: the notice and the links."""
+    page = await services.pages.find(conn, report.trace_id)
+    links = services.addresses.links(report.kind, report.trace_id, trace=page)
+    return {**dict(report), "notice": services.config.notice or None, "links": links}
 
 
 async def answer_run(
